@@ -1,0 +1,274 @@
+package journal
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"lifeboat/storage"
+)
+
+// closureDepthMax bounds how many intents a pack set may be built from.
+const closureDepthMax = 64
+
+// View is what the journals of the member regions say, taken together: which
+// snapshots each region shows, which sessions are open, what packs a snapshot
+// reaches. It is filled with Add and then only read.
+type View struct {
+	intents map[string]*Signed // by hash
+	regions map[string]*regionView
+	ends    map[string]bool // sessions
+	opens   map[string]Ref
+	drills  map[string]*Signed
+	heads   map[string]Ref // by writer/instance
+}
+
+// regionView is what one region itself holds; visibility is judged from it alone.
+type regionView struct {
+	intents map[string]bool
+	acks    []*Signed
+	live    map[string]Live // by snapshot, from checkpoints
+	forgot  map[string]bool
+}
+
+// NewView returns a view of nothing.
+func NewView() *View {
+	return &View{
+		intents: map[string]*Signed{}, regions: map[string]*regionView{}, ends: map[string]bool{},
+		opens: map[string]Ref{}, drills: map[string]*Signed{}, heads: map[string]Ref{},
+	}
+}
+
+// AddRegion makes the view know a region that was read, even if it holds nothing.
+func (v *View) AddRegion(nonce string) {
+	if v.regions[nonce] == nil {
+		v.regions[nonce] = &regionView{intents: map[string]bool{}, live: map[string]Live{}, forgot: map[string]bool{}}
+	}
+}
+
+// Add records that the region in incarnation nonce holds s. The same statement
+// is added once for each region that holds it. Inline manifests are not kept.
+func (v *View) Add(nonce string, s *Signed) {
+	v.AddRegion(nonce)
+	r := v.regions[nonce]
+	hash := hex.EncodeToString(s.Hash[:])
+	v.head(s)
+	switch s.Type {
+	case Open:
+		v.opens[s.Session] = s.Ref()
+	case End:
+		v.ends[s.Session] = true
+	case Intent:
+		if v.intents[hash] == nil {
+			v.intents[hash] = s.light()
+		}
+		r.intents[hash] = true
+	case Ack:
+		r.acks = append(r.acks, s.light())
+	case Forget:
+		for _, sn := range s.Snapshots {
+			r.forgot[sn.ID] = true
+		}
+	case Drill:
+		v.drills[hash] = s.light()
+	case Checkpoint:
+		v.addCheckpoint(r, nonce, s)
+	}
+}
+
+// addCheckpoint takes over what a checkpoint carries on. Claims for another
+// incarnation than the region's own are void there.
+func (v *View) addCheckpoint(r *regionView, nonce string, s *Signed) {
+	for _, l := range s.Live {
+		if slices.Contains(l.Regions, nonce) {
+			r.live[l.Snapshot] = l
+		}
+	}
+	for _, o := range s.OpenSessions {
+		if _, ok := v.opens[o]; !ok {
+			v.opens[o] = s.Ref()
+		}
+	}
+}
+
+func (v *View) head(s *Signed) {
+	k := s.Writer + "/" + s.Instance
+	if s.Type == Checkpoint {
+		if s.Head != nil && s.Head.Seq > v.heads[k].Seq {
+			v.heads[k] = *s.Head
+		}
+		return
+	}
+	if s.Seq > v.heads[k].Seq {
+		v.heads[k] = s.Ref()
+	}
+}
+
+// light is the statement without its bytes and inline manifests, which are
+// fetched again when they are wanted: a view of ten thousand snapshots stays small.
+func (s *Signed) light() *Signed {
+	l := *s
+	l.Bytes = nil
+	l.Snapshots = slices.Clone(s.Snapshots)
+	for i := range l.Snapshots {
+		l.Snapshots[i].Inline = nil
+	}
+	return &l
+}
+
+// Shown is one snapshot that at least one region shows.
+type Shown struct {
+	ID      string
+	Writer  string // of the intent that names it first
+	Session string
+	// Intents holds, for each region that shows the snapshot, the intent by which it does.
+	Intents map[string]Ref
+	// Seen is the earliest time at which a region held the intent, by that region's clock.
+	Seen time.Time
+}
+
+// Shows reports whether the region in this incarnation shows the snapshot.
+func (s *Shown) Shows(nonce string) bool { _, ok := s.Intents[nonce]; return ok }
+
+// Snapshots lists all snapshots that some region shows, in no particular order.
+func (v *View) Snapshots() map[string]*Shown {
+	out := map[string]*Shown{}
+	for nonce, r := range v.regions {
+		v.showAcks(out, nonce, r)
+		v.showLive(out, nonce, r)
+	}
+	return out
+}
+
+// showAcks applies the rule of visibility: the region holds the intent and an
+// ack of it, both name the region's current incarnation, and it holds no forget.
+func (v *View) showAcks(out map[string]*Shown, nonce string, r *regionView) {
+	for _, ack := range r.acks {
+		intent := v.intents[ack.Intent]
+		if intent == nil || !r.intents[ack.Intent] || !ack.Names(nonce) || !intent.Names(nonce) || intent.Session != ack.Session {
+			continue
+		}
+		for _, sn := range ack.Snapshots {
+			if r.forgot[sn.ID] || !names(intent.Snapshots, sn.ID) {
+				continue
+			}
+			show(out, sn.ID, nonce, intent.Ref(), intent.Session, ack.Seen)
+		}
+	}
+}
+
+func (v *View) showLive(out map[string]*Shown, nonce string, r *regionView) {
+	for id, l := range r.live {
+		if !r.forgot[id] {
+			show(out, id, nonce, l.Intent, l.Session, l.Seen)
+		}
+	}
+}
+
+func show(out map[string]*Shown, id, nonce string, intent Ref, session string, seen map[string]time.Time) {
+	s := out[id]
+	if s == nil {
+		s = &Shown{ID: id, Writer: intent.Writer, Session: session, Intents: map[string]Ref{}}
+		out[id] = s
+	}
+	s.Intents[nonce] = intent
+	for _, t := range seen {
+		if s.Seen.IsZero() || t.Before(s.Seen) {
+			s.Seen = t
+		}
+	}
+}
+
+func names(sns []Snapshot, id string) bool {
+	return slices.ContainsFunc(sns, func(s Snapshot) bool { return s.ID == id })
+}
+
+// Intent gives an intent that was added, without inline manifests.
+func (v *View) Intent(hash string) (*Signed, bool) {
+	s, ok := v.intents[hash]
+	return s, ok
+}
+
+// Holds reports whether the region holds this intent itself.
+func (v *View) Holds(nonce, intent string) bool {
+	r := v.regions[nonce]
+	return r != nil && r.intents[intent]
+}
+
+// Closure resolves the pack set of an intent into pack keys, sorted.
+func (v *View) Closure(intent string) ([]string, error) {
+	var chain []*Signed
+	for hash := intent; hash != ""; {
+		s := v.intents[hash]
+		if s == nil {
+			return nil, fmt.Errorf("resolve the packs of intent %.8s: intent %.8s: %w", intent, hash, storage.ErrNotFound)
+		}
+		if chain = append(chain, s); len(chain) > closureDepthMax {
+			return nil, fmt.Errorf("resolve the packs of intent %.8s: %w: more than %d intents deep", intent, storage.ErrCorrupt, closureDepthMax)
+		}
+		if s.Packs == nil {
+			break
+		}
+		hash = s.Packs.Base
+	}
+	set := map[string]bool{}
+	for _, s := range slices.Backward(chain) {
+		if s.Packs == nil {
+			continue
+		}
+		for _, p := range s.Packs.Add {
+			set[p] = true
+		}
+		for _, p := range s.Packs.Drop {
+			delete(set, p)
+		}
+	}
+	keys := make([]string, 0, len(set))
+	for p := range set {
+		keys = append(keys, p)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// Depth is the number of intents that Closure would have to read.
+func (v *View) Depth(intent string) int {
+	n := 0
+	for hash := intent; hash != "" && n <= closureDepthMax; n++ {
+		s := v.intents[hash]
+		if s == nil || s.Packs == nil {
+			break
+		}
+		hash = s.Packs.Base
+	}
+	return n
+}
+
+// OpenSessions lists sessions without an end.
+func (v *View) OpenSessions() []string {
+	var out []string
+	for s := range v.opens {
+		if !v.ends[s] {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Drills lists the drill statements, oldest first.
+func (v *View) Drills() []*Signed {
+	out := make([]*Signed, 0, len(v.drills))
+	for _, d := range v.drills {
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b *Signed) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Seq, b.Seq), slices.Compare(a.Hash[:], b.Hash[:]))
+	})
+	return out
+}
+
+// Head is the newest statement known of a writer's instance.
+func (v *View) Head(writer, instance string) Ref { return v.heads[writer+"/"+instance] }
