@@ -18,7 +18,7 @@ type Hasher struct {
 func NewHasher(key [32]byte) *Hasher {
 	keyed, err := blake3.NewKeyed(key[:])
 	if err != nil { // only for a key that is not 32 bytes
-		panic(fmt.Sprintf("chunk: keyed hash: %v", err))
+		panic(fmt.Sprintf("pack: keyed hash: %v", err))
 	}
 	return &Hasher{keyed: keyed, sum: make([]byte, 0, len(ChunkID{}))}
 }

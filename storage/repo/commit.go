@@ -1,0 +1,414 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lifeboat/storage"
+	"lifeboat/storage/journal"
+	"lifeboat/storage/pack"
+)
+
+// Prepared is a snapshot whose packs are stored or on their way.
+type Prepared struct {
+	Manifest *Manifest
+	// Packs are the keys of packs that the snapshot re-uses. Those that this
+	// session stored are added by Commit.
+	Packs map[string]bool
+}
+
+// Committed is the result of a commit.
+type Committed struct {
+	IDs     []string // of the snapshots, in the order given
+	Regions []RegionResult
+	Acked   int // regions that show the snapshots
+}
+
+// RegionResult says what became of a commit in one region.
+type RegionResult struct {
+	Name  string    `json:"name"`
+	State string    `json:"state"` // committed, failed or left_out
+	Seen  time.Time `json:"committed_at,omitzero"`
+	Err   error     `json:"-"`
+	Error string    `json:"error,omitempty"`
+}
+
+// Commit makes snapshots visible: index, intent, a second look, acknowledgement.
+// FrameWriters must be flushed. ErrTooFewRegions, beside a result that is true,
+// when fewer regions than required acknowledged.
+func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, error) {
+	s.up.drain()
+	if err := s.broken(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	err := s.putIndexLocked(ctx)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	intent, ids, err := s.intent(ctx, snaps)
+	if err != nil {
+		return nil, err
+	}
+	return s.publish(ctx, intent, ids)
+}
+
+// publish does steps 4 to 6 of the protocol for an intent: place it, look again,
+// acknowledge it.
+func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []string) (*Committed, error) {
+	if len(s.active()) == 0 {
+		return nil, fmt.Errorf("commit: no region is left: %w", s.lost())
+	}
+	seen := s.placeIntent(ctx, intent)
+	s.each(func(c *claim) error { return s.lookAgain(ctx, c, intent) })
+	acked, err := s.acknowledge(ctx, intent, seen)
+	if err != nil {
+		return nil, err
+	}
+	res := &Committed{IDs: ids, Acked: len(acked), Regions: s.results(acked, seen)}
+	if res.Acked == 0 {
+		return nil, fmt.Errorf("commit: no region took the acknowledgement; the snapshot may or may not be visible: %w", s.lost())
+	}
+	s.remember(intent, acked)
+	if res.Acked < s.opt.Required {
+		return res, fmt.Errorf("commit: %w: %d of %d: %w", ErrTooFewRegions, res.Acked, s.opt.Required, s.lost())
+	}
+	return res, nil
+}
+
+// intent builds the statement that names the snapshots and all their packs.
+func (s *Session) intent(ctx context.Context, snaps []Prepared) (*journal.Signed, []string, error) {
+	st := journal.Statement{Type: journal.Intent, Session: s.id, At: s.opt.Now()}
+	body := sealedBody{}
+	packs := map[string]bool{}
+	for _, k := range s.newKeys {
+		packs[k] = true
+	}
+	var ids []string
+	for _, p := range snaps {
+		sealed, err := sealManifest(p.Manifest, s.metaSeal)
+		if err != nil {
+			return nil, nil, err
+		}
+		sum := sha256.Sum256(sealed)
+		sn := journal.Snapshot{ID: encodeID(sum), Inline: sealed}
+		if len(sealed) > InlineMax {
+			sn = journal.Snapshot{ID: sn.ID, Key: storage.ManifestKey(s.log.Writer, s.log.Instance, s.nextObject(), sum)}
+			s.putAll(ctx, sn.Key, sealed)
+		}
+		ids = append(ids, sn.ID)
+		st.Snapshots = append(st.Snapshots, sn)
+		body.Snapshots = append(body.Snapshots, p.Manifest.summary(sn.ID))
+		for k := range p.Packs {
+			packs[k] = true
+		}
+	}
+	var err error
+	if st.Packs, err = s.packSet(packs, snaps); err != nil {
+		return nil, nil, err
+	}
+	if st.Body, st.BodyHash, err = sealBody(body, s.metaSeal); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range s.active() {
+		st.Regions = append(st.Regions, c.Nonce)
+	}
+	signed, err := s.sign1(st)
+	return signed, ids, err
+}
+
+// packSet writes the closure as a difference from the parent's where that is
+// shorter and every region can resolve it.
+func (s *Session) packSet(packs map[string]bool, snaps []Prepared) (*journal.PackSet, error) {
+	whole := &journal.PackSet{Add: sortedKeys(packs)}
+	for _, p := range snaps {
+		if len(p.Manifest.Parent) == 0 {
+			continue
+		}
+		keys, base, err := s.ClosureOf(encodeID(pad32(p.Manifest.Parent)))
+		if err != nil || base == "" || s.r.View().Depth(base) >= closureDepth {
+			continue // the whole set is always right
+		}
+		diff := &journal.PackSet{Base: base}
+		had := map[string]bool{}
+		for _, k := range keys {
+			had[k] = true
+			if !packs[k] {
+				diff.Drop = append(diff.Drop, k)
+			}
+		}
+		for _, k := range whole.Add {
+			if !had[k] {
+				diff.Add = append(diff.Add, k)
+			}
+		}
+		if len(diff.Add)+len(diff.Drop) < len(whole.Add) {
+			return diff, nil
+		}
+	}
+	return whole, nil
+}
+
+func sortedKeys(set map[string]bool) []string {
+	out := make([]string, 0, len(set))
+	for k := range set {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// placeIntent puts the intent into every region and notes the region's own time.
+func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed) map[string]time.Time {
+	seen := map[string]time.Time{}
+	s.each(func(c *claim) error {
+		if err := s.say(ctx, c, intent); err != nil {
+			return err
+		}
+		key, err := intent.Key()
+		if err != nil {
+			return err
+		}
+		info, err := c.Store.Stat(ctx, key)
+		if err != nil {
+			return fmt.Errorf("look at intent: %w", err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		seen[c.Nonce] = info.ModTime.UTC()
+		return nil
+	})
+	return seen
+}
+
+// lookAgain is step 5: the region must still be what it was when it was joined,
+// and hold every pack that this session stored. Packs re-used on the word of
+// earlier snapshots are covered by the region still showing the base.
+func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signed) error {
+	if err := s.seeMarker(ctx, c); err != nil {
+		return err
+	}
+	if err := s.checkGC(ctx, c); err != nil {
+		return err
+	}
+	if intent.Packs != nil && intent.Packs.Base != "" {
+		if err := s.seeIntent(ctx, c, intent.Packs.Base); err != nil {
+			return err
+		}
+	}
+	if len(s.newKeys) > statPacksMax || s.listed {
+		return s.lookInListing(ctx, c, intent)
+	}
+	for _, key := range s.newKeys {
+		if _, err := c.Store.Stat(ctx, key); err != nil {
+			return fmt.Errorf("look again at %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (s *Session) seeIntent(ctx context.Context, c *claim, hash string) error {
+	base, ok := s.r.View().Intent(hash)
+	if !ok {
+		return fmt.Errorf("look again at intent %.8s: %w", hash, storage.ErrNotFound)
+	}
+	key, err := base.Key()
+	if err != nil {
+		return err
+	}
+	if _, err := c.Store.Stat(ctx, key); err != nil {
+		return fmt.Errorf("look again at intent %.8s: %w", hash, err)
+	}
+	return nil
+}
+
+// lookInListing checks the whole closure against what the region lists.
+func (s *Session) lookInListing(ctx context.Context, c *claim, intent *journal.Signed) error {
+	want := map[string]bool{}
+	for _, k := range s.newKeys {
+		want[k] = true
+	}
+	if intent.Packs != nil {
+		for _, k := range intent.Packs.Add {
+			want[k] = true
+		}
+	}
+	for _, w := range s.r.trust.Writers {
+		if !s.r.trust.MayReuse(s.log.Writer, w.ID) {
+			continue
+		}
+		for info, err := range c.Store.List(ctx, storage.ListOptions{Prefix: "packs/" + w.ID + "/"}) {
+			if err != nil {
+				return fmt.Errorf("list packs: %w", err)
+			}
+			if info.Size > 0 {
+				delete(want, info.Key)
+			}
+		}
+	}
+	for k := range want {
+		return fmt.Errorf("look again at %s and %d others: %w", k, len(want)-1, storage.ErrNotFound)
+	}
+	return nil
+}
+
+// acknowledge puts the one statement that makes the snapshots visible.
+func (s *Session) acknowledge(ctx context.Context, intent *journal.Signed, seen map[string]time.Time) (map[string]bool, error) {
+	st := journal.Statement{Type: journal.Ack, Session: s.id, At: s.opt.Now(), Intent: encodeID(intent.Hash), Seen: map[string]time.Time{}}
+	for _, c := range s.active() {
+		st.Regions = append(st.Regions, c.Nonce)
+		st.Seen[c.Nonce] = seen[c.Nonce]
+	}
+	if len(st.Regions) == 0 {
+		return nil, fmt.Errorf("acknowledge: no region is left: %w", s.lost())
+	}
+	for _, sn := range intent.Snapshots {
+		st.Snapshots = append(st.Snapshots, journal.Snapshot{ID: sn.ID})
+	}
+	ack, err := s.sign1(st)
+	if err != nil {
+		return nil, err
+	}
+	acked := map[string]bool{}
+	s.each(func(c *claim) error {
+		if err := s.say(ctx, c, ack); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		acked[c.Nonce] = true
+		return nil
+	})
+	return acked, nil
+}
+
+func (s *Session) results(acked map[string]bool, seen map[string]time.Time) []RegionResult {
+	var out []RegionResult
+	for _, p := range s.r.regions {
+		res := RegionResult{Name: p.Name, State: "left_out", Err: p.Err}
+		for _, c := range s.claims {
+			if c.Place == p {
+				res.State, res.Err = "failed", c.err
+			}
+		}
+		if p.Nonce != "" && acked[p.Nonce] {
+			res = RegionResult{Name: p.Name, State: "committed", Seen: seen[p.Nonce]}
+		}
+		if res.Err != nil {
+			res.Error = res.Err.Error()
+		}
+		out = append(out, res)
+	}
+	return out
+}
+
+// remember makes the view show what was just committed, so that the next
+// snapshot of the session can build on it.
+func (s *Session) remember(intent *journal.Signed, acked map[string]bool) {
+	ack := &journal.Signed{Statement: journal.Statement{Type: journal.Ack, Session: s.id, Intent: encodeID(intent.Hash), Snapshots: intent.Snapshots, Regions: intent.Regions}}
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	for nonce := range acked {
+		s.r.view.Add(nonce, intent)
+		s.r.view.Add(nonce, ack)
+	}
+	s.newKeys = nil
+}
+
+// Report puts a statement of another type than the commit's, with a sealed body.
+func (s *Session) Report(ctx context.Context, t journal.Type, report []byte) (*journal.Signed, error) {
+	st := journal.Statement{Type: t, Session: s.id, At: s.opt.Now()}
+	var err error
+	if st.Body, st.BodyHash, err = sealBody(sealedBody{Report: report}, s.metaSeal); err != nil {
+		return nil, err
+	}
+	for _, c := range s.active() {
+		st.Regions = append(st.Regions, c.Nonce)
+	}
+	signed, err := s.sign1(st)
+	if err != nil {
+		return nil, err
+	}
+	s.each(func(c *claim) error { return s.say(ctx, c, signed) })
+	if len(s.active()) == 0 {
+		return nil, fmt.Errorf("put %s report: no region took it: %w", t, s.lost())
+	}
+	return signed, nil
+}
+
+// End closes the session: with a commit behind it, or aborted. It always frees
+// what the session holds; an error means that the regions were not told, which
+// costs a later collection some waiting and nothing else.
+func (s *Session) End(ctx context.Context, aborted bool) error {
+	s.up.close()
+	err := s.end(ctx, aborted)
+	if s.idx != nil {
+		err = errors.Join(err, s.idx.Flush())
+	}
+	return errors.Join(err, s.release())
+}
+
+func (s *Session) end(ctx context.Context, aborted bool) error {
+	if s.broken() != nil {
+		return nil // the chain's state is unknown: the next session begins a new instance
+	}
+	st, err := s.sign1(journal.Statement{Type: journal.End, Session: s.id, At: s.opt.Now(), Aborted: aborted})
+	if err != nil {
+		return err
+	}
+	told := 0
+	s.each(func(c *claim) error {
+		if err := s.say(ctx, c, st); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		told++
+		return nil
+	})
+	if told == 0 {
+		return fmt.Errorf("end session: no region was told: %w", s.lost())
+	}
+	s.chain.Session = ""
+	return saveChain(s.dir, s.chain)
+}
+
+// Left lists the regions that were left out so far, with the reason.
+func (s *Session) Left() error { return s.lost() }
+
+// Regions lists the names of the regions still in the session.
+func (s *Session) Regions() []string {
+	var out []string
+	for _, c := range s.active() {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+func isPack(key string) bool {
+	return strings.HasPrefix(key, "packs/") && strings.HasSuffix(key, ".tar")
+}
+
+// Hash parses the name of a pack.
+func packHash(key string) (pack.Hash, bool) {
+	h, ok := storage.HashOf(key)
+	return h, ok && isPack(key)
+}
+
+// Save records what the session has stored without committing anything, so
+// that the next run re-uses it. FrameWriters must be flushed.
+func (s *Session) Save(ctx context.Context) error {
+	s.up.drain()
+	if err := s.broken(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.putIndexLocked(ctx)
+}

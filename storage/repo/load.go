@@ -1,0 +1,431 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat/storage"
+	"lifeboat/storage/journal"
+)
+
+const (
+	statementsMax = 4 << 20 // names one region's journal may list
+	loadersMax    = 16      // statements fetched at once, per region
+)
+
+// Reload reads the journals of all usable regions again. A region whose journal
+// cannot be listed is left out.
+func (r *Repo) Reload(ctx context.Context) error {
+	view := journal.NewView()
+	var mu sync.Mutex
+	sums := map[string]Summary{}
+	add := func(p *Place, s *journal.Signed) {
+		summaries := r.summaries(s)
+		mu.Lock()
+		defer mu.Unlock()
+		view.Add(p.Nonce, s)
+		for _, sum := range summaries {
+			sums[sum.ID] = sum
+		}
+	}
+	var g errgroup.Group
+	for _, p := range r.regions {
+		if !p.Usable() {
+			continue
+		}
+		view.AddRegion(p.Nonce)
+		g.Go(func() error {
+			if err := r.loadRegion(ctx, p, add); err != nil {
+				p.Err = fmt.Errorf("region %s: %w", p.Name, err)
+				r.opt.Events.region(p.Name, p.Err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // each region keeps its own error
+	if err := r.anyUsable(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.view, r.sums = view, sums
+	r.mu.Unlock()
+	return nil
+}
+
+// loadRegion reads one region's journal: per writer and instance the newest
+// checkpoint, then the statements after it.
+func (r *Repo) loadRegion(ctx context.Context, p *Place, add func(*Place, *journal.Signed)) error {
+	p.problem = nil
+	var mu sync.Mutex
+	for _, w := range r.trust.Writers {
+		instances, err := listDirs(ctx, p.Store, "journal/"+w.ID+"/")
+		if err != nil {
+			return fmt.Errorf("list the journal of writer %.8s: %w", w.ID, err)
+		}
+		for _, inst := range instances {
+			l := &loader{r: r, p: p, add: add, mu: &mu}
+			if err := l.instance(ctx, w.ID, inst); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func listDirs(ctx context.Context, s storage.Store, prefix string) ([]string, error) {
+	var out []string
+	for info, err := range s.List(ctx, storage.ListOptions{Prefix: prefix, Delimited: true}) {
+		if err != nil {
+			return nil, err
+		}
+		if info.Dir {
+			out = append(out, strings.TrimSuffix(strings.TrimPrefix(info.Key, prefix), "/"))
+		}
+	}
+	return out, nil
+}
+
+// loader reads one instance's statements in one region.
+type loader struct {
+	r   *Repo
+	p   *Place
+	add func(*Place, *journal.Signed)
+	mu  *sync.Mutex
+	got []*journal.Signed
+}
+
+func (l *loader) instance(ctx context.Context, writer, inst string) error {
+	prefix := "journal/" + writer + "/" + inst + "/"
+	after, err := l.checkpoint(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for info, err := range l.p.Store.List(ctx, storage.ListOptions{Prefix: prefix, StartAfter: after, Delimited: true}) {
+		if err != nil {
+			return fmt.Errorf("list %s: %w", prefix, err)
+		}
+		if !info.Dir && strings.HasSuffix(info.Key, ".json") {
+			names = append(names, info.Key)
+		}
+		if len(names) > statementsMax {
+			return fmt.Errorf("list %s: more than %d statements", prefix, statementsMax)
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(loadersMax)
+	for _, name := range names {
+		g.Go(func() error { return l.statement(ctx, name) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.p.problem = append(l.p.problem, journal.CheckChain(l.got)...)
+	l.mu.Unlock()
+	return nil
+}
+
+// checkpoint takes the newest good checkpoint and says after which key to list.
+func (l *loader) checkpoint(ctx context.Context, prefix string) (after string, err error) {
+	const checkpointsTried = 4
+	tried := 0
+	for info, err := range l.p.Store.List(ctx, storage.ListOptions{Prefix: prefix + "c/"}) {
+		if err != nil {
+			return "", fmt.Errorf("list %sc/: %w", prefix, err)
+		}
+		if !strings.HasSuffix(info.Key, ".json") {
+			continue
+		}
+		s, err := l.fetch(ctx, info.Key)
+		if err == nil && s.Type == journal.Checkpoint && s.Head != nil {
+			l.add(l.p, s)
+			for _, ref := range s.Kept {
+				if err := l.statement(ctx, refKey(s, ref)); err != nil {
+					return "", err
+				}
+			}
+			return fmt.Sprintf("%s%016x-~", prefix, s.Head.Seq), nil
+		}
+		if isAway(err) {
+			return "", err
+		}
+		l.odd(err)
+		if tried++; tried >= checkpointsTried {
+			break
+		}
+	}
+	return "", nil
+}
+
+func refKey(s *journal.Signed, ref journal.Ref) string {
+	w, i := ref.Writer, ref.Instance
+	if w == "" {
+		w, i = s.Writer, s.Instance
+	}
+	sum, _ := hex.DecodeString(ref.Hash)
+	return storage.JournalKey(w, i, ref.Seq, pad32(sum))
+}
+
+// statement reads one statement. One that is damaged, missing or not trusted is
+// reported as a problem of the region and otherwise ignored: it can hide a
+// snapshot in this region, but never invent one.
+func (l *loader) statement(ctx context.Context, key string) error {
+	s, err := l.fetch(ctx, key)
+	if isAway(err) {
+		return err
+	}
+	if err != nil {
+		l.odd(err)
+		return nil
+	}
+	l.add(l.p, s)
+	l.mu.Lock()
+	s.Bytes = nil
+	l.got = append(l.got, s)
+	l.mu.Unlock()
+	return nil
+}
+
+func (l *loader) odd(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.p.problem = append(l.p.problem, err)
+	}
+}
+
+// isAway separates a region that does not answer from an object that is bad.
+func isAway(err error) bool {
+	return err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, journal.ErrUntrusted)
+}
+
+func (l *loader) fetch(ctx context.Context, key string) (*journal.Signed, error) {
+	doc, err := l.r.object(ctx, l.p, key, journal.StatementMax)
+	if err != nil {
+		return nil, err
+	}
+	s, err := journal.Parse(doc, l.r.id, l.r.trust)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	if own, err := s.Key(); err != nil || own != key {
+		return nil, fmt.Errorf("%s: %w: it names itself %s", key, journal.ErrUntrusted, own)
+	}
+	return s, nil
+}
+
+// object reads a whole hash-named object of one region, through the cache.
+func (r *Repo) object(ctx context.Context, p *Place, key string, limit int64) ([]byte, error) {
+	hash, ok := storage.HashOf(key)
+	if ok {
+		if data, hit := r.cache.get(hash); hit {
+			return data, nil
+		}
+	}
+	data, _, err := storage.ReadVerified(ctx, p.Store, key, limit)
+	if err != nil {
+		return nil, fmt.Errorf("region %s: %w", p.Name, err)
+	}
+	r.opt.Events.fetched(p.Name, int64(len(data)))
+	r.cache.put(hash, data)
+	return data, nil
+}
+
+// anyObject reads a hash-named object from the first region that has good bytes.
+func (r *Repo) anyObject(ctx context.Context, key string, limit int64) ([]byte, error) {
+	var all []error
+	for _, p := range r.readOrder() {
+		data, err := r.object(ctx, p, key, limit)
+		if err == nil {
+			return data, nil
+		}
+		r.opt.Events.fallback(p.Name, key, err)
+		all = append(all, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("read %s from any region: %w", key, errors.Join(all...))
+}
+
+// summaries opens what a statement's sealed body says of its snapshots.
+func (r *Repo) summaries(s *journal.Signed) []Summary {
+	if len(s.Body) == 0 || !r.keys.HasMeta() || s.Type != journal.Intent && s.Type != journal.Checkpoint {
+		return nil
+	}
+	b, err := openBody(s.Body, s.BodyHash, r.metaOpener().Open)
+	if err != nil {
+		return nil // the manifest itself will be asked
+	}
+	return b.Snapshots
+}
+
+// Snapshot is a recovery point as a listing shows it.
+type Snapshot struct {
+	Summary
+	journal.Shown
+	// Regions are the names of the regions that show it, in configured order.
+	Regions []string
+}
+
+// View is what the journals said at the last Reload.
+func (r *Repo) View() *journal.View {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.view
+}
+
+// Snapshots lists what the usable regions show, oldest first. It needs a meta
+// key for names and times; ErrNoKey without one.
+func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
+	if !r.keys.HasMeta() {
+		return nil, fmt.Errorf("list snapshots: %w", ErrNoKey)
+	}
+	var out []Snapshot
+	for id, shown := range r.View().Snapshots() {
+		sum, err := r.summary(ctx, id, shown)
+		if errors.Is(err, ErrNoKey) {
+			continue // another writer's, and this host may not read its names
+		}
+		if err != nil {
+			return nil, err
+		}
+		s := Snapshot{Summary: sum, Shown: *shown}
+		for _, p := range r.regions {
+			if p.Usable() && shown.Shows(p.Nonce) {
+				s.Regions = append(s.Regions, p.Name)
+			}
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Snapshot) int {
+		if c := a.Start.Compare(b.Start); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Summary.ID, b.Summary.ID)
+	})
+	return out, nil
+}
+
+func (r *Repo) summary(ctx context.Context, id string, shown *journal.Shown) (Summary, error) {
+	r.mu.Lock()
+	sum, ok := r.sums[id]
+	r.mu.Unlock()
+	if ok {
+		return sum, nil
+	}
+	m, err := r.manifest(ctx, id, shown)
+	if err != nil {
+		return Summary{}, err
+	}
+	sum = m.summary(id)
+	r.mu.Lock()
+	r.sums[id] = sum
+	r.mu.Unlock()
+	return sum, nil
+}
+
+// Manifest reads a snapshot's manifest from any region that shows it.
+func (r *Repo) Manifest(ctx context.Context, id string) (*Manifest, error) {
+	shown := r.View().Snapshots()[id]
+	if shown == nil {
+		return nil, fmt.Errorf("snapshot %.8s: %w", id, ErrNoSnapshot)
+	}
+	return r.manifest(ctx, id, shown)
+}
+
+func (r *Repo) manifest(ctx context.Context, id string, shown *journal.Shown) (*Manifest, error) {
+	sealed, err := r.sealedManifest(ctx, id, shown)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := openRecord(sealed, r.metaOpener().Open, manifestPlainMax)
+	if isNoKey(err) {
+		return nil, fmt.Errorf("manifest of snapshot %.8s: %w", id, ErrNoKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("manifest of snapshot %.8s: %w", id, err)
+	}
+	return DecodeManifest(plain, r.id)
+}
+
+// sealedManifest finds the manifest's bytes: inside an intent, or as an object.
+func (r *Repo) sealedManifest(ctx context.Context, id string, shown *journal.Shown) ([]byte, error) {
+	var all []error
+	for _, p := range r.readOrder() {
+		ref, ok := shown.Intents[p.Nonce]
+		if !ok {
+			continue
+		}
+		sn, err := r.snapshotIn(ctx, p, ref, id)
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		if sn.Key == "" {
+			return sn.Inline, nil
+		}
+		data, err := r.anyObject(ctx, sn.Key, manifestPlainMax)
+		if hash, ok := storage.HashOf(sn.Key); err == nil && (!ok || hex.EncodeToString(hash[:]) != id) {
+			err = fmt.Errorf("manifest %s: %w: it is not the one of snapshot %.8s", sn.Key, storage.ErrCorrupt, id)
+		}
+		if err == nil {
+			return data, nil
+		}
+		all = append(all, err)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("manifest of snapshot %.8s: no region in use shows it: %w", id, ErrNoSnapshot)
+	}
+	return nil, fmt.Errorf("manifest of snapshot %.8s: %w", id, errors.Join(all...))
+}
+
+// snapshotIn reads the intent again for what the view does not keep.
+func (r *Repo) snapshotIn(ctx context.Context, p *Place, ref journal.Ref, id string) (journal.Snapshot, error) {
+	sum, err := hex.DecodeString(ref.Hash)
+	if err != nil {
+		return journal.Snapshot{}, fmt.Errorf("intent %.8s: %w", ref.Hash, storage.ErrCorrupt)
+	}
+	doc, err := r.object(ctx, p, storage.JournalKey(ref.Writer, ref.Instance, ref.Seq, pad32(sum)), journal.StatementMax)
+	if err != nil {
+		return journal.Snapshot{}, err
+	}
+	s, err := journal.Parse(doc, r.id, r.trust)
+	if err != nil {
+		return journal.Snapshot{}, err
+	}
+	for _, sn := range s.Snapshots {
+		if sn.ID == id {
+			return sn, nil
+		}
+	}
+	return journal.Snapshot{}, fmt.Errorf("intent %.8s: %w: it does not name snapshot %.8s", ref.Hash, storage.ErrCorrupt, id)
+}
+
+// Drills gives the drill reports that the journals hold, oldest first, with the
+// statement each came in.
+func (r *Repo) Drills() []DrillRecord {
+	var out []DrillRecord
+	for _, s := range r.View().Drills() {
+		b, err := openBody(s.Body, s.BodyHash, r.metaOpener().Open)
+		if err != nil {
+			continue // sealed to another writer's key
+		}
+		out = append(out, DrillRecord{Statement: s, Report: b.Report})
+	}
+	return out
+}
+
+// DrillRecord is one drill statement with its opened report (JSON).
+type DrillRecord struct {
+	Statement *journal.Signed
+	Report    []byte
+}

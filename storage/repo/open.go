@@ -1,0 +1,436 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat/storage"
+	"lifeboat/storage/journal"
+	"lifeboat/storage/seal"
+)
+
+const (
+	trustListMax  = 100_000
+	markerListMax = 10_000
+)
+
+// Options says how to open a repository.
+type Options struct {
+	Regions []Region
+	// ID and Root pin the repository; zero values pin nothing, and then the
+	// first region that answers decides (a cold start without a kit).
+	ID   ID
+	Root seal.VerifyKey
+	// Identities are operators' identities (a recovery kit), which open the wrapped
+	// keys, or data identities themselves, as installed on hosts that may restore.
+	Identities []seal.Identity
+	// State is this host's writer, or nil.
+	State *State
+	// CacheDir keeps statements, catalog packs and the index between runs; empty for a
+	// private temporary one, which Close removes.
+	CacheDir string
+	// Prefer names the region to read from first; Only forbids all others.
+	Prefer string
+	Only   bool
+	Events Events
+}
+
+// Events tells what goes on; every field may be nil.
+type Events struct {
+	Region   func(region string, err error)      // a region was left out, and why
+	Fallback func(region, key string, err error) // a read went to another region
+	Fetched  func(region string, bytes int64)    // bytes read from a region
+	Stored   func(region string, bytes int64)    // bytes put into a region
+	Warning  func(code, message string)          // something a person should know
+	Request  func(region, verb string)           // one request
+}
+
+func (e Events) region(name string, err error) {
+	if e.Region != nil {
+		e.Region(name, err)
+	}
+}
+
+func (e Events) fallback(name, key string, err error) {
+	if e.Fallback != nil {
+		e.Fallback(name, key, err)
+	}
+}
+
+func (e Events) fetched(name string, n int64) {
+	if e.Fetched != nil {
+		e.Fetched(name, n)
+	}
+}
+
+func (e Events) stored(name string, n int64) {
+	if e.Stored != nil {
+		e.Stored(name, n)
+	}
+}
+
+func (e Events) warn(code, format string, args ...any) {
+	if e.Warning != nil {
+		e.Warning(code, fmt.Sprintf(format, args...))
+	}
+}
+
+// Repo is an opened repository, for reading. It is safe for use by several
+// goroutines. Close it.
+type Repo struct {
+	opt     Options
+	id      ID
+	root    seal.VerifyKey
+	trust   *journal.Trust
+	regions []*Place
+	keys    Keys
+	cache   *cache
+
+	mu    sync.Mutex
+	view  *journal.View
+	sums  map[string]Summary
+	index *indexState
+}
+
+// Place is one configured region as it was found.
+type Place struct {
+	Region
+	Nonce   string // current incarnation, when the region is a member
+	Err     error  // why the region is not used, or nil
+	problem []error
+}
+
+// Usable reports whether the region takes part.
+func (p *Place) Usable() bool { return p.Err == nil }
+
+// Problems lists what is odd about the region's journal: gaps, forks, statements nobody trusted signed.
+func (p *Place) Problems() []error { return p.problem }
+
+// Open connects to all regions at once, leaves out those that do not answer or
+// do not belong, finds whom to trust, and reads the journals. It fails when no
+// region is left.
+func Open(ctx context.Context, opt Options) (*Repo, error) {
+	if len(opt.Regions) == 0 {
+		return nil, errNoRegions
+	}
+	r := &Repo{opt: opt, id: opt.ID, root: opt.Root}
+	found := r.connect(ctx)
+	if err := r.identify(found); err != nil {
+		return nil, err
+	}
+	if err := r.decideTrust(found); err != nil {
+		return nil, err
+	}
+	r.admit(found)
+	if err := r.anyUsable(); err != nil {
+		return nil, err
+	}
+	if err := r.openKeys(ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.cache, err = openCache(opt.CacheDir, r.id); err != nil {
+		return nil, err
+	}
+	if err := r.Reload(ctx); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close gives back the index and the temporary cache.
+func (r *Repo) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	if r.index != nil {
+		err = r.index.close()
+		r.index = nil
+	}
+	return errors.Join(err, r.cache.close())
+}
+
+// ID is the repository's identity.
+func (r *Repo) ID() ID { return r.id }
+
+// Root is the root public key.
+func (r *Repo) Root() seal.VerifyKey { return r.root }
+
+// Trust is the newest trust statement.
+func (r *Repo) Trust() *journal.Trust { return r.trust }
+
+// Places lists all configured regions, usable or not.
+func (r *Repo) Places() []*Place { return r.regions }
+
+// Keys tells what can be opened.
+func (r *Repo) Keys() *Keys { return &r.keys }
+
+// connection is what one region said on first contact.
+type connection struct {
+	place   *Place
+	id      ID
+	format  formatFile
+	trust   [][]byte
+	markers []marker
+}
+
+func (r *Repo) connect(ctx context.Context) []*connection {
+	found := make([]*connection, len(r.opt.Regions))
+	var g errgroup.Group
+	for i, region := range r.opt.Regions {
+		found[i] = &connection{place: &Place{Region: region}}
+		r.regions = append(r.regions, found[i].place)
+		g.Go(func() error {
+			found[i].place.Err = found[i].meet(ctx)
+			return nil
+		})
+	}
+	_ = g.Wait() // each region keeps its own error
+	return found
+}
+
+// meet reads the small clear objects that say what a region is.
+func (c *connection) meet(ctx context.Context) error {
+	s := c.place.Store
+	data, _, err := storage.ReadAll(ctx, s, storage.FormatKey, formatMax)
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("region %s: %w", c.place.Name, ErrNoRepository)
+	}
+	if err != nil {
+		return fmt.Errorf("region %s: %w", c.place.Name, err)
+	}
+	if c.format, c.id, err = parseFormat(data); err != nil {
+		return fmt.Errorf("region %s: %w", c.place.Name, err)
+	}
+	if c.trust, err = readTrust(ctx, s); err != nil {
+		return fmt.Errorf("region %s: %w", c.place.Name, err)
+	}
+	if c.markers, err = readMarkers(ctx, s); err != nil {
+		return fmt.Errorf("region %s: %w", c.place.Name, err)
+	}
+	return nil
+}
+
+// readTrust fetches the newest trust statement by name, and older ones when it is damaged.
+func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
+	infos, err := storage.ListAll(ctx, s, storage.ListOptions{Prefix: "trust/"}, trustListMax)
+	if err != nil {
+		return nil, fmt.Errorf("list trust statements: %w", err)
+	}
+	var out [][]byte
+	var last error
+	for i := len(infos) - 1; i >= 0 && len(out) < 2; i-- {
+		if _, ok := storage.HashOf(infos[i].Key); !ok {
+			continue
+		}
+		doc, _, err := storage.ReadVerified(ctx, s, infos[i].Key, journal.TrustMax)
+		if err != nil {
+			last = err
+			continue
+		}
+		out = append(out, doc)
+	}
+	if len(out) == 0 {
+		return nil, errors.Join(fmt.Errorf("read trust statements: %w", storage.ErrNotFound), last)
+	}
+	return out, nil
+}
+
+func readMarkers(ctx context.Context, s storage.Store) ([]marker, error) {
+	infos, err := storage.ListAll(ctx, s, storage.ListOptions{Prefix: "region/"}, markerListMax)
+	if err != nil {
+		return nil, fmt.Errorf("list region markers: %w", err)
+	}
+	var out []marker
+	for _, info := range infos {
+		if !strings.HasSuffix(info.Key, ".json") {
+			continue
+		}
+		data, _, err := storage.ReadAll(ctx, s, info.Key, formatMax)
+		if err != nil {
+			return nil, fmt.Errorf("read region marker: %w", err)
+		}
+		var m marker
+		if err := json.Unmarshal(data, &m); err != nil || storage.RegionKey(m.Nonce) != info.Key {
+			continue // a damaged marker marks nothing
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func putMarker(ctx context.Context, s storage.Store, id ID, nonce string, now time.Time) error {
+	data, err := json.Marshal(marker{Repo: id.String(), Nonce: nonce, CreatedAt: now.UTC()})
+	if err != nil {
+		return fmt.Errorf("encode region marker: %w", err)
+	}
+	return put(ctx, s, storage.RegionKey(nonce), append(data, '\n'))
+}
+
+// identify settles which repository this is and rejects regions of another one.
+func (r *Repo) identify(found []*connection) error {
+	for _, c := range found {
+		if c.place.Err != nil {
+			continue
+		}
+		if r.id == (ID{}) {
+			r.id = c.id
+		}
+		if c.id != r.id {
+			c.place.Err = fmt.Errorf("region %s: %w: it holds %.8s, expected %.8s", c.place.Name, ErrWrongRepository, c.id, r.id)
+			continue
+		}
+		root, err := seal.ParseVerifyKey(c.format.RootKey)
+		if err != nil {
+			c.place.Err = fmt.Errorf("region %s: read %s: %w", c.place.Name, storage.FormatKey, err)
+			continue
+		}
+		if r.root == (seal.VerifyKey{}) {
+			r.root = root
+		}
+		if root != r.root {
+			c.place.Err = fmt.Errorf("region %s: %w: its root key is not the pinned one", c.place.Name, ErrWrongRepository)
+		}
+	}
+	return nil
+}
+
+// decideTrust takes the newest trust statement that the root key signed.
+func (r *Repo) decideTrust(found []*connection) error {
+	var best [32]byte
+	var bad error
+	for _, c := range found {
+		for _, doc := range c.trust {
+			if c.place.Err != nil {
+				continue
+			}
+			t, err := journal.ParseTrust(doc, r.id, r.root)
+			if err != nil {
+				bad = fmt.Errorf("region %s: %w", c.place.Name, err)
+				continue
+			}
+			sum := sha256.Sum256(doc)
+			if r.trust != nil && t.Seq == r.trust.Seq && sum != best {
+				return fmt.Errorf("region %s: two different trust statements with number %d: somebody holds the root key who should not; stop and compare the regions", c.place.Name, t.Seq)
+			}
+			if r.trust == nil || t.Seq > r.trust.Seq {
+				r.trust, best = t, sum
+			}
+		}
+	}
+	if r.trust == nil {
+		return r.nothing(bad)
+	}
+	if r.opt.State != nil {
+		return r.opt.State.sawTrust(r.trust.Seq)
+	}
+	return nil
+}
+
+// admit keeps the regions whose marker names an incarnation that is a member.
+func (r *Repo) admit(found []*connection) {
+	for _, c := range found {
+		if c.place.Err != nil {
+			r.opt.Events.region(c.place.Name, c.place.Err)
+			continue
+		}
+		for _, m := range c.markers {
+			if member, ok := r.trust.Member(m.Nonce); ok && m.Repo == r.id.String() {
+				c.place.Nonce = member.Nonce
+			}
+		}
+		if c.place.Nonce == "" {
+			c.place.Err = fmt.Errorf("region %s: %w: its marker is of no current member; it was wiped, replaced or restored from an old copy", c.place.Name, ErrWrongRepository)
+			r.opt.Events.region(c.place.Name, c.place.Err)
+		}
+	}
+	r.refuseTwins()
+}
+
+// refuseTwins leaves out a region that is the same place as one before it: two
+// names for one place would count as two copies.
+func (r *Repo) refuseTwins() {
+	seen := map[string]string{}
+	for _, p := range r.regions {
+		if p.Err != nil {
+			continue
+		}
+		if other := seen[p.Nonce]; other != "" {
+			p.Err = fmt.Errorf("region %s: %w: it is the same place as region %s", p.Name, ErrWrongRepository, other)
+			r.opt.Events.region(p.Name, p.Err)
+			continue
+		}
+		seen[p.Nonce] = p.Name
+	}
+}
+
+func (r *Repo) anyUsable() error {
+	for _, p := range r.regions {
+		if p.Usable() {
+			return nil
+		}
+	}
+	return r.nothing(nil)
+}
+
+// nothing explains why no region can be used: the most telling error wins.
+func (r *Repo) nothing(extra error) error {
+	all := []error{}
+	for _, p := range r.regions {
+		if p.Err != nil {
+			all = append(all, p.Err)
+		}
+	}
+	if extra != nil {
+		all = append(all, extra)
+	}
+	return fmt.Errorf("no usable region: %w", errors.Join(all...))
+}
+
+// openKeys unwraps what the given identities open and adds the host's own keys.
+func (r *Repo) openKeys(ctx context.Context) error {
+	if r.opt.State != nil {
+		if err := r.opt.State.addKeys(&r.keys); err != nil {
+			return err
+		}
+	}
+	data, operators := splitIdentities(r.opt.Identities, r.trust)
+	r.keys.data = append(r.keys.data, data...)
+	if len(operators) == 0 {
+		return nil
+	}
+	var last error
+	for _, p := range r.readOrder() {
+		secrets, err := unwrapKeys(ctx, p.Store, r.id, operators)
+		if err == nil {
+			return r.keys.addUnwrapped(secrets, r.trust)
+		}
+		last = fmt.Errorf("region %s: %w", p.Name, err)
+	}
+	return last
+}
+
+// readOrder lists the usable regions, the preferred one first.
+func (r *Repo) readOrder() []*Place {
+	var out []*Place
+	for _, p := range r.regions {
+		if !p.Usable() || r.opt.Only && p.Name != r.opt.Prefer {
+			continue
+		}
+		if p.Name == r.opt.Prefer {
+			out = append([]*Place{p}, out...)
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}

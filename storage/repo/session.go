@@ -1,0 +1,571 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/storage"
+	"lifeboat/storage/index"
+	"lifeboat/storage/journal"
+	"lifeboat/storage/pack"
+	"lifeboat/storage/seal"
+)
+
+// Limits of a session.
+const (
+	slotsMax       = 8       // sessions one host may have open at once
+	packsListMax   = 4 << 20 // packs one writer may list in a region
+	closureDepth   = 24      // intents a pack set is built from before it is written whole again
+	gcListMax      = 100_000
+	statPacksMax   = 32 // new packs looked at one by one before the acknowledgement; more are listed
+	buffersDefault = 5  // pack buffers in flight
+)
+
+// SessionOptions says how a session behaves.
+type SessionOptions struct {
+	Required int // regions that must acknowledge; fewer is ErrTooFewRegions in the result, not a failure
+	Verify   pack.Verify
+	Now      func() time.Time
+	// Buffers is the number of pack buffers (32 MiB each) in use at once; 0 means 5.
+	Buffers int
+	// SlowRegion is how long a run waits for one region when all others are done
+	// with what they have; then the region is left out. 0 means 60 s.
+	SlowRegion time.Duration
+	// Only names the one region to work in: a replicator's session in its
+	// destination, which is expected to be behind.
+	Only string
+	// Reports says that the session puts reports only and stores no snapshot: then
+	// regions that are behind take part too.
+	Reports bool
+}
+
+// Session writes snapshots. It follows the commit protocol: join each region,
+// store packs, index, intent, look again, acknowledge. A region that fails at
+// any step is left out; it never fails the others. One goroutine drives a
+// session; its FrameWriters belong to one goroutine each.
+type Session struct {
+	r      *Repo
+	opt    SessionOptions
+	id     string
+	log    journal.Log
+	chain  chainFile
+	lock   *os.File
+	dir    string
+	sign   seal.SigningKey
+	claims []*claim
+	idx    *index.Index
+
+	dataSeal, metaSeal, indexSeal *seal.Sealer
+	dataEpoch                     uint32
+
+	mayReuse map[index.Writer]bool // this writer and its predecessors
+	reuse    map[pack.Hash]bool    // packs that every claimed region was seen to hold
+	listed   bool                  // reuse holds what the regions list, too
+
+	mu      sync.Mutex
+	claimed map[pack.ChunkID]bool // chunks in packs that are not in the index yet
+	newKeys []string              // packs stored by this session
+	records []index.PackRecord    // not yet in an index object
+	objects uint64                // index and manifest objects put so far
+	since   int                   // packs since the last index object
+	err     error                 // the session is broken
+	up      *uploader
+	pending []object // index objects that wait for their regions
+}
+
+// claim is one region that the session works in.
+type claim struct {
+	*Place
+	err error // why it was left out
+}
+
+// Begin opens a session in every usable region that lets itself be joined.
+func (r *Repo) Begin(ctx context.Context, opt SessionOptions) (*Session, error) {
+	if r.opt.State == nil {
+		return nil, fmt.Errorf("begin session: %w", ErrNotWriter)
+	}
+	if err := r.trust.MayWrite(); err != nil {
+		return nil, fmt.Errorf("begin session: %w", err)
+	}
+	w, ok := r.trust.Enrolled(r.opt.State.Writer())
+	if !ok || w.Disabled {
+		return nil, fmt.Errorf("begin session: %w: writer %.8s is not enrolled or was disabled", ErrNotWriter, r.opt.State.Writer())
+	}
+	s := &Session{r: r, opt: opt, id: newNonce(), claimed: map[pack.ChunkID]bool{}, reuse: map[pack.Hash]bool{}, mayReuse: map[index.Writer]bool{}}
+	for _, e := range r.trust.Writers {
+		if r.trust.MayReuse(w.ID, e.ID) {
+			s.mayReuse[hex16(e.ID)] = true
+		}
+	}
+	if err := s.prepare(w); err != nil {
+		return nil, err
+	}
+	if err := s.join(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	s.up = newUploader(s)
+	return s, nil
+}
+
+// prepare makes keys and takes a slot of the writer's chain. It touches no region.
+func (s *Session) prepare(w journal.Enrolled) error {
+	var err error
+	if s.sign, err = s.r.opt.State.signKey(); err != nil {
+		return err
+	}
+	if err := s.sealers(w); err != nil {
+		return err
+	}
+	return s.takeSlot()
+}
+
+func (s *Session) sealers(w journal.Enrolled) error {
+	t := s.r.trust
+	key, err := t.DataKey()
+	if err != nil {
+		return err
+	}
+	s.dataEpoch = key.Epoch
+	for _, job := range []struct {
+		to   **seal.Sealer
+		keys []string
+	}{
+		{&s.dataSeal, []string{key.Recipient}},
+		{&s.metaSeal, append([]string{w.Meta}, t.Maintainers...)},
+		{&s.indexSeal, []string{t.Domain.Index}},
+	} {
+		var to []seal.Recipient
+		for _, k := range job.keys {
+			rcpt, err := seal.ParseRecipient(k)
+			if err != nil {
+				return fmt.Errorf("read the trust statement's keys: %w", err)
+			}
+			to = append(to, rcpt)
+		}
+		if *job.to, err = seal.NewSealer(to...); err != nil {
+			return fmt.Errorf("prepare sealing: %w", err)
+		}
+	}
+	return nil
+}
+
+// takeSlot locks one of the host's chains. A chain whose last session did not
+// end begins a new instance: nobody knows which of its statements landed, and a
+// chain must not have gaps.
+func (s *Session) takeSlot() error {
+	for slot := range slotsMax {
+		dir := s.r.opt.State.chainDir(slot)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("open journal: %w", err)
+		}
+		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return fmt.Errorf("open journal: %w", err)
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			f.Close()
+			continue
+		}
+		s.lock, s.dir = f, dir
+		if s.chain, err = loadChain(dir); err != nil {
+			return errors.Join(err, s.release())
+		}
+		s.resumeChain()
+		return nil
+	}
+	return fmt.Errorf("begin session: %w: %d sessions of this host are open", ErrInUse, slotsMax)
+}
+
+func (s *Session) resumeChain() {
+	if s.chain.Instance == "" || s.chain.Session != "" {
+		s.chain = chainFile{Instance: newNonce()}
+	}
+	s.log = journal.Log{Writer: s.r.opt.State.Writer(), Instance: s.chain.Instance, Head: s.chain.Head}
+}
+
+func (s *Session) release() error {
+	if s.lock == nil {
+		return nil
+	}
+	err := s.lock.Close() // closing gives the lock back
+	s.lock = nil
+	return err
+}
+
+// join does steps 2 and 3 of the protocol in every usable region: marker, open,
+// read back, look at gc/, and find out which packs may be re-used.
+func (s *Session) join(ctx context.Context) error {
+	var names []string
+	for _, p := range s.r.regions {
+		if !p.Usable() || s.opt.Only != "" && p.Name != s.opt.Only {
+			continue
+		}
+		c := &claim{Place: p}
+		if err := s.seeMarker(ctx, c); err != nil {
+			s.drop(c, err)
+			continue
+		}
+		s.claims = append(s.claims, c)
+		names = append(names, p.Nonce)
+	}
+	if err := s.markOpen(); err != nil {
+		return err
+	}
+	open, err := s.sign1(journal.Statement{Type: journal.Open, Session: s.id, At: s.opt.Now(), Regions: names})
+	if err != nil {
+		return err
+	}
+	s.each(func(c *claim) error { return s.joinRegion(ctx, c, open) })
+	if len(s.active()) == 0 {
+		return fmt.Errorf("begin session: no region can be joined: %w", s.lost())
+	}
+	if s.opt.Only != "" || s.opt.Reports {
+		return nil // neither a replicator nor a reporter cuts or looks up chunks
+	}
+	if s.idx, err = s.r.Index(ctx); err != nil {
+		return err
+	}
+	return s.findReusable()
+}
+
+// markOpen records durably that a session is open, before any region hears of it.
+func (s *Session) markOpen() error {
+	s.chain.Session = s.id
+	return saveChain(s.dir, s.chain)
+}
+
+func (s *Session) joinRegion(ctx context.Context, c *claim, open *journal.Signed) error {
+	if open.Seq == 1 {
+		prefix := storage.InstancePrefix("journal", s.log.Writer, s.log.Instance)
+		if err := put(ctx, c.Store, storage.SentinelKey(prefix), []byte(storage.Sentinel)); err != nil {
+			return err
+		}
+	}
+	if err := s.say(ctx, c, open); err != nil {
+		return err
+	}
+	return s.checkGC(ctx, c)
+}
+
+// checkGC refuses a region in which packs are being collected: this lifeboat
+// cannot follow a collection, and re-using a condemned pack would lose data.
+func (s *Session) checkGC(ctx context.Context, c *claim) error {
+	infos, err := storage.ListAll(ctx, c.Store, storage.ListOptions{Prefix: "gc/"}, gcListMax)
+	if err != nil {
+		return fmt.Errorf("list gc/: %w", err)
+	}
+	if err := storage.CheckListing("gc/", infos); err != nil {
+		return fmt.Errorf("list gc/: %w", err)
+	}
+	if len(infos) > 1 {
+		return fmt.Errorf("gc/ holds %s: written by a newer lifeboat, which must be used here", infos[0].Key)
+	}
+	return nil
+}
+
+// seeMarker proves that the region is still in the incarnation that the trust
+// statement names.
+func (s *Session) seeMarker(ctx context.Context, c *claim) error {
+	if _, err := c.Store.Stat(ctx, storage.RegionKey(c.Nonce)); err != nil {
+		return fmt.Errorf("look at the region's marker: %w", err)
+	}
+	return nil
+}
+
+// sign1 makes the next statement of the chain and remembers it as the head.
+func (s *Session) sign1(st journal.Statement) (*journal.Signed, error) {
+	signed, err := journal.Sign(s.log.Next(st), s.r.id, s.sign)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Follow(signed)
+	s.chain.Head = s.log.Head
+	return signed, nil
+}
+
+// say puts a statement into a region and reads it back.
+func (s *Session) say(ctx context.Context, c *claim, st *journal.Signed) error {
+	key, err := st.Key()
+	if err != nil {
+		return err
+	}
+	if err := c.Store.Put(ctx, key, st.Bytes, st.Hash); err != nil {
+		return fmt.Errorf("put %s statement: %w", st.Type, err)
+	}
+	back, _, err := storage.ReadVerified(ctx, c.Store, key, journal.StatementMax)
+	if err != nil {
+		return fmt.Errorf("read back %s statement: %w", st.Type, err)
+	}
+	if !slices.Equal(back, st.Bytes) {
+		return fmt.Errorf("read back %s statement: %w", st.Type, storage.ErrCorrupt)
+	}
+	return nil
+}
+
+// each runs f for all regions still in the session, at once, and leaves out
+// those for which it fails.
+func (s *Session) each(f func(*claim) error) {
+	var wg sync.WaitGroup
+	for _, c := range s.active() {
+		wg.Go(func() {
+			if err := f(c); err != nil {
+				s.drop(c, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// drop leaves a region out of the session.
+func (s *Session) drop(c *claim, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.err == nil {
+		c.err = fmt.Errorf("region %s: %w", c.Name, err)
+		s.r.opt.Events.region(c.Name, c.err)
+	}
+}
+
+func (s *Session) active() []*claim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*claim
+	for _, c := range s.claims {
+		if c.err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// lost joins why regions were left out, those that never answered included.
+func (s *Session) lost() error {
+	var all []error
+	for _, p := range s.r.regions {
+		if p.Err != nil {
+			all = append(all, p.Err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.claims {
+		if c.err != nil {
+			all = append(all, c.err)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// findReusable collects the packs that may be re-used without a look: those in
+// the closure of a snapshot that the region itself shows, in all claimed
+// regions. A region that does not show the newest snapshots is behind: it is
+// left out, to be caught up by a replicator.
+func (s *Session) findReusable() error {
+	count := map[pack.Hash]int{}
+	have := map[*claim]map[string]bool{}
+	union := map[string]bool{}
+	for _, c := range s.active() {
+		set, err := s.shownPacks(c)
+		if err != nil {
+			return err
+		}
+		have[c] = set
+		for k := range set {
+			union[k] = true
+		}
+	}
+	for _, c := range s.active() {
+		if missing := len(union) - len(have[c]); missing > 0 {
+			s.drop(c, fmt.Errorf("it is behind: %d packs of snapshots that other regions show are not acknowledged there; run: lifeboat replicate sync", missing))
+		}
+	}
+	active := s.active()
+	for _, c := range active {
+		for k := range have[c] {
+			if hash, ok := storage.HashOf(k); ok {
+				count[hash]++
+			}
+		}
+	}
+	for hash, n := range count {
+		if n == len(active) {
+			s.reuse[hash] = true
+		}
+	}
+	return nil
+}
+
+// shownPacks is the union of the closures of what a region shows of this writer
+// and its predecessors.
+func (s *Session) shownPacks(c *claim) (map[string]bool, error) {
+	view := s.r.View()
+	set, done := map[string]bool{}, map[string]bool{}
+	for _, sh := range view.Snapshots() {
+		ref, ok := sh.Intents[c.Nonce]
+		if !ok || done[ref.Hash] {
+			continue
+		}
+		done[ref.Hash] = true
+		keys, err := view.Closure(ref.Hash)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			_, parts, err := storage.Parse(k)
+			if err == nil && s.r.trust.MayReuse(s.log.Writer, parts.Writer) {
+				set[k] = true
+			}
+		}
+	}
+	return set, nil
+}
+
+// listReusable adds what all claimed regions list: packs of sessions that died
+// before they could acknowledge. It is done once, and only when such a pack is met.
+func (s *Session) listReusable(ctx context.Context) error {
+	if s.listed {
+		return nil
+	}
+	s.listed = true
+	count := map[pack.Hash]int{}
+	active := s.active()
+	for _, c := range active {
+		for _, w := range s.r.trust.Writers {
+			if !s.r.trust.MayReuse(s.log.Writer, w.ID) {
+				continue
+			}
+			infos, err := storage.ListAll(ctx, c.Store, storage.ListOptions{Prefix: "packs/" + w.ID + "/"}, packsListMax)
+			if err != nil {
+				s.drop(c, fmt.Errorf("list packs: %w", err))
+				break
+			}
+			for _, info := range infos {
+				if hash, ok := storage.HashOf(info.Key); ok && info.Size > 0 && strings.HasSuffix(info.Key, ".tar") {
+					count[hash]++
+				}
+			}
+		}
+	}
+	for hash, n := range count {
+		if n == len(active) {
+			s.reuse[hash] = true
+		}
+	}
+	return nil
+}
+
+// Known reports whether a chunk is stored and may be re-used, and in which pack.
+// A chunk for which it answers false belongs to the caller from then on: the
+// next question gets true, so the caller must store it. An empty pack means one
+// of this session.
+func (s *Session) Known(ctx context.Context, id pack.ChunkID) (known bool, in pack.Hash, key string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return false, in, "", s.err
+	}
+	if s.claimed[id] {
+		return true, in, "", nil
+	}
+	loc, ok, strange, err := s.find(id)
+	if err == nil && !ok && strange && !s.listed {
+		s.mu.Unlock()
+		err = s.listReusable(ctx)
+		s.mu.Lock()
+		if err == nil {
+			loc, ok, _, err = s.find(id)
+		}
+	}
+	if err != nil {
+		return false, in, "", fmt.Errorf("look up chunk %.8s: %w", id, err)
+	}
+	if ok {
+		return true, loc.Pack, packKey(loc), nil
+	}
+	s.claimed[id] = true
+	return false, in, "", nil
+}
+
+// find looks for a copy of a chunk in a pack that may be re-used. strange: there
+// is one in a pack of which nobody has told yet whether it may. s.mu is held.
+func (s *Session) find(id pack.ChunkID) (loc index.Location, ok, strange bool, err error) {
+	loc, ok, err = s.idx.Find(id, func(l index.Location) bool {
+		if !s.mayReuse[l.Writer] {
+			return false
+		}
+		strange = strange || !s.reuse[l.Pack]
+		return s.reuse[l.Pack]
+	})
+	return loc, ok, strange, err
+}
+
+// Hasher makes a hasher of chunk ids of one kind.
+func (r *Repo) Hasher(kind pack.Kind) (*pack.Hasher, error) {
+	if r.keys.Domain == nil {
+		return nil, fmt.Errorf("chunk ids: %w", ErrNoKey)
+	}
+	return pack.NewHasher(r.keys.Domain.ChunkKey(uint8(kind))), nil
+}
+
+// ClosureOf gives the pack keys that a snapshot reaches, as the newest intent
+// that all claimed regions hold says; none if there is no such intent.
+func (s *Session) ClosureOf(snapshot string) (keys []string, intent string, err error) {
+	view := s.r.View()
+	sh := view.Snapshots()[snapshot]
+	if sh == nil {
+		return nil, "", fmt.Errorf("snapshot %.8s: %w", snapshot, ErrNoSnapshot)
+	}
+	for _, c := range s.active() {
+		ref, ok := sh.Intents[c.Nonce]
+		if !ok {
+			return nil, "", fmt.Errorf("snapshot %.8s: region %s: %w", snapshot, c.Name, ErrNoSnapshot)
+		}
+		if intent == "" {
+			intent = ref.Hash
+		}
+	}
+	keys, err = view.Closure(intent)
+	for _, c := range s.active() {
+		if !view.Holds(c.Nonce, intent) {
+			intent = "" // it cannot be the base of a difference
+		}
+	}
+	return keys, intent, err
+}
+
+func (s *Session) nextObject() uint64 {
+	s.objects++
+	return s.log.Head.Seq<<16 + s.objects
+}
+
+func encodeID(h [32]byte) string { return hex.EncodeToString(h[:]) }
+
+// Stored is Known without the claim: it only asks.
+func (s *Session) Stored(ctx context.Context, id pack.ChunkID) (stored bool, key string, err error) {
+	s.mu.Lock()
+	claimed := s.claimed[id]
+	s.mu.Unlock()
+	if claimed {
+		return true, "", nil
+	}
+	known, _, key, err := s.Known(ctx, id)
+	if err == nil && !known {
+		s.mu.Lock()
+		delete(s.claimed, id)
+		s.mu.Unlock()
+	}
+	return known, key, err
+}
+
+// WriterID is the id of the writer whose session this is.
+func (s *Session) WriterID() string { return s.log.Writer }

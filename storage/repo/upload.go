@@ -1,0 +1,333 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"lifeboat/storage"
+	"lifeboat/storage/index"
+	"lifeboat/storage/pack"
+)
+
+const (
+	slowRegionDefault = 60 * time.Second
+	indexEveryPacks   = 64               // an index object at the latest after so many packs …
+	indexEvery        = 60 * time.Second // … or so long, so that a killed run re-uses what it sent
+)
+
+// uploader sends packs to all regions of the session at once. The number of
+// buffers bounds its memory and is the back-pressure on those who make packs.
+type uploader struct {
+	s       *Session
+	buffers chan []byte
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	ticker  *time.Ticker
+
+	mu      sync.Mutex
+	waiting map[*claim]int // packs not yet in this region
+	cancels map[*claim]context.CancelCauseFunc
+	ctxs    map[*claim]context.Context
+}
+
+func newUploader(s *Session) *uploader {
+	n := s.opt.Buffers
+	if n <= 0 {
+		n = buffersDefault
+	}
+	u := &uploader{s: s, buffers: make(chan []byte, n), ticker: time.NewTicker(indexEvery),
+		waiting: map[*claim]int{}, cancels: map[*claim]context.CancelCauseFunc{}, ctxs: map[*claim]context.Context{}}
+	u.ctx, u.cancel = context.WithCancel(context.Background())
+	for range n {
+		u.buffers <- nil // made when first used
+	}
+	for _, c := range s.claims {
+		u.ctxs[c], u.cancels[c] = context.WithCancelCause(u.ctx)
+	}
+	return u
+}
+
+// buffer waits for a free pack buffer. When one region alone holds all of them
+// up for too long, the region is left out.
+func (u *uploader) buffer(ctx context.Context) ([]byte, error) {
+	wait := u.s.opt.SlowRegion
+	if wait <= 0 {
+		wait = slowRegionDefault
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case b := <-u.buffers:
+			if b == nil {
+				b = make([]byte, 0, pack.PackTarget)
+			}
+			return b, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+			u.dropSlow(wait)
+			timer.Reset(wait)
+		}
+	}
+}
+
+// dropSlow leaves out the regions that others wait for.
+func (u *uploader) dropSlow(wait time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	active := u.s.active()
+	var slow []*claim
+	for _, c := range active {
+		if u.waiting[c] > 0 {
+			slow = append(slow, c)
+		}
+	}
+	if len(slow) == len(active) {
+		return // all are slow: that is the speed there is
+	}
+	for _, c := range slow {
+		err := fmt.Errorf("too slow: the other regions waited %v for it", wait)
+		u.s.drop(c, err)
+		u.cancels[c](err)
+	}
+}
+
+// send stores a finished pack in all regions still in the session, and gives
+// its buffer back when they are done.
+func (u *uploader) send(sealed pack.Sealed) {
+	u.wg.Go(func() {
+		defer func() { u.buffers <- sealed.Bytes[:0] }()
+		if err := u.store(sealed); err != nil {
+			u.s.fail(err)
+		}
+	})
+}
+
+func (u *uploader) store(sealed pack.Sealed) error {
+	kind := byte('d')
+	if sealed.Kind == pack.Meta {
+		kind = 'm'
+		u.s.r.cache.put(sealed.Hash, sealed.Bytes)
+	}
+	key := storage.PackKey(u.s.log.Writer, kind, sealed.Hash)
+	u.s.each(func(c *claim) error {
+		u.count(c, 1)
+		defer u.count(c, -1)
+		if err := c.Store.Put(u.ctxs[c], key, sealed.Bytes, sealed.Checksum()); err != nil {
+			if cause := context.Cause(u.ctxs[c]); cause != nil {
+				err = cause
+			}
+			return fmt.Errorf("put %s: %w", key, err)
+		}
+		u.s.r.opt.Events.stored(c.Name, int64(len(sealed.Bytes)))
+		return nil
+	})
+	if len(u.s.active()) == 0 {
+		return fmt.Errorf("store %s: no region took it: %w", key, u.s.lost())
+	}
+	return u.s.stored(key, sealed)
+}
+
+func (u *uploader) count(c *claim, n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waiting[c] += n
+}
+
+// drain waits until all packs that were sent are stored or given up.
+func (u *uploader) drain() { u.wg.Wait() }
+
+func (u *uploader) close() {
+	u.cancel()
+	u.wg.Wait()
+	u.ticker.Stop()
+}
+
+// stored takes a pack into the index, and writes an index object when it is time.
+func (s *Session) stored(key string, sealed pack.Sealed) error {
+	rec := index.PackRecord{Hash: sealed.Hash, Kind: sealed.Kind, Size: uint64(len(sealed.Bytes)), Frames: sealed.Frames}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.idx.Add(rec, hex16(s.log.Writer)); err != nil {
+		return fmt.Errorf("index %s: %w", key, err)
+	}
+	s.reuse[sealed.Hash] = true
+	s.newKeys = append(s.newKeys, key)
+	s.records = append(s.records, rec)
+	for _, f := range sealed.Frames {
+		for _, c := range f.Chunks {
+			delete(s.claimed, c.ID)
+		}
+	}
+	s.since++
+	due := s.since >= indexEveryPacks
+	select {
+	case <-s.up.ticker.C:
+		due = true
+	default:
+	}
+	if !due {
+		return nil
+	}
+	return s.putIndexLocked(s.up.ctx)
+}
+
+// putIndexLocked writes what is in no index object yet. s.mu is held.
+func (s *Session) putIndexLocked(ctx context.Context) error {
+	records := s.records
+	s.records, s.since = nil, 0
+	for len(records) > 0 {
+		n, room := 0, 0
+		for n < len(records) && (n == 0 || room+records[n].Room() < indexRoom) {
+			room += records[n].Room()
+			n++
+		}
+		if err := s.putIndexObject(ctx, records[:n]); err != nil {
+			return err
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+// indexRoom is how many bytes of records go into one index object.
+const indexRoom = 4 << 20
+
+func (s *Session) putIndexObject(ctx context.Context, records []index.PackRecord) error {
+	seq := s.nextObject()
+	enc, err := pack.NewEncoder()
+	if err != nil {
+		return err
+	}
+	data, err := index.EncodeObject(&index.Object{Repo: s.r.id, Writer: hex16(s.log.Writer), Instance: hex16(s.log.Instance), Seq: seq, Domain: uint64(s.r.trust.Domain.ID), Packs: records}, s.sign, enc, s.indexSeal)
+	if err != nil {
+		return fmt.Errorf("encode index object: %w", err)
+	}
+	key := storage.IndexKey(s.log.Writer, s.log.Instance, seq, sha256.Sum256(data))
+	s.mu.Unlock()
+	s.putAll(ctx, key, data)
+	s.mu.Lock()
+	return s.idx.MarkLoaded(key)
+}
+
+// putAll stores one small object in every region of the session.
+func (s *Session) putAll(ctx context.Context, key string, data []byte) {
+	sum := sha256.Sum256(data)
+	s.each(func(c *claim) error {
+		if err := c.Store.Put(ctx, key, data, sum); err != nil {
+			return fmt.Errorf("put %s: %w", key, err)
+		}
+		s.r.opt.Events.stored(c.Name, int64(len(data)))
+		return nil
+	})
+}
+
+func (s *Session) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = errors.Join(s.err, err)
+}
+
+// broken gives the error that ended the session, if any.
+func (s *Session) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// FrameWriter packs frames of one kind. It belongs to one goroutine.
+type FrameWriter struct {
+	s    *Session
+	kind pack.Kind
+	b    *pack.Builder
+	sent int // bytes of packs handed to the uploader
+}
+
+// Writer makes a FrameWriter of the session.
+func (s *Session) Writer(kind pack.Kind) *FrameWriter { return &FrameWriter{s: s, kind: kind} }
+
+// Add seals one frame: plain is the concatenation of the chunks.
+func (w *FrameWriter) Add(ctx context.Context, plain []byte, chunks []pack.Chunk, hint pack.Hint) error {
+	if err := w.s.broken(); err != nil {
+		return err
+	}
+	if w.b != nil && w.b.Len() > 0 && !w.b.Fits(len(plain), len(chunks)) {
+		if err := w.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.ready(ctx); err != nil {
+		return err
+	}
+	return w.b.Add(plain, chunks, hint)
+}
+
+// ready makes sure that there is a builder with a buffer.
+func (w *FrameWriter) ready(ctx context.Context) error {
+	if w.b != nil && w.b.Ready() {
+		return nil
+	}
+	buf, err := w.s.up.buffer(ctx)
+	if err != nil {
+		return err
+	}
+	if w.b != nil {
+		w.b.Reset(buf)
+		return nil
+	}
+	content := w.s.dataSeal
+	opt := pack.Options{Verify: w.s.opt.Verify, Epoch: w.s.dataEpoch}
+	if w.kind == pack.Meta {
+		content, opt.Epoch = w.s.metaSeal, 0
+	}
+	w.b, err = pack.NewBuilder(w.kind, opt, content, w.s.indexSeal, buf)
+	return err
+}
+
+// Flush finishes the pack at hand and hands it to the uploader.
+func (w *FrameWriter) Flush(ctx context.Context) error {
+	if w.b == nil || !w.b.Ready() || w.b.Len() == 0 {
+		return nil
+	}
+	sealed, err := w.b.Finish()
+	if err != nil {
+		return err
+	}
+	w.sent += len(sealed.Bytes)
+	w.s.up.send(sealed)
+	return nil
+}
+
+// Absorb takes over the frames that another writer of the same kind has not
+// sent yet, as they are sealed, so that a small run makes one pack.
+func (w *FrameWriter) Absorb(ctx context.Context, o *FrameWriter) error {
+	if o.b == nil || !o.b.Ready() {
+		return nil
+	}
+	if o.b.Len() > 0 {
+		if err := w.ready(ctx); err != nil {
+			return err
+		}
+		if err := w.b.Absorb(o.b); errors.Is(err, pack.ErrFull) {
+			return o.Flush(ctx)
+		} else if err != nil {
+			return err
+		}
+	}
+	w.s.up.buffers <- o.b.Release()
+	return nil
+}
+
+// Written counts the bytes this writer has sealed, for statistics.
+func (w *FrameWriter) Written() int {
+	if w.b == nil || !w.b.Ready() {
+		return w.sent
+	}
+	return w.sent + w.b.Written()
+}
