@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat/replicate"
+	"lifeboat/storage/repo"
+)
+
+func (a *app) replicateCommand() *cobra.Command {
+	c := &cobra.Command{Use: "replicate", Short: "Show and mend what regions lack"}
+	c.AddCommand(a.replicateStatusCommand(), a.replicateSyncCommand())
+	return c
+}
+
+// replicateRegion is one region in replicate status.
+type replicateRegion struct {
+	Name     string    `json:"name"`
+	URL      string    `json:"url"`
+	State    string    `json:"state"` // current, behind, unusable
+	Newest   time.Time `json:"newest_point_at,omitzero"`
+	LagMS    int64     `json:"lag_ms"`
+	Missing  int       `json:"missing_snapshots"`
+	Objects  int       `json:"missing_objects"`
+	Bytes    int64     `json:"missing_bytes"`
+	Problems []string  `json:"problems,omitempty"`
+	Message  string    `json:"message,omitempty"`
+}
+
+// replicateData is the result of replicate status.
+type replicateData struct {
+	Regions  []replicateRegion `json:"regions"`
+	Required int               `json:"regions_required"`
+}
+
+func (a *app) replicateStatusCommand() *cobra.Command {
+	c := &cobra.Command{Use: "status [WORKLOAD]", Short: "Show how far each region is behind", Args: cobra.MaximumNArgs(1),
+		Example: "  lifeboat replicate status\n  lifeboat replicate status files --json", ValidArgsFunction: a.completeWorkloads}
+	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
+		r, set, err := a.openRepo(ctx, access{names: true})
+		if err != nil {
+			return nil, false, err
+		}
+		workload := ""
+		if len(args) > 0 {
+			workload = args[0]
+		}
+		d, err := replicateStatus(ctx, r, set, workload)
+		if err != nil {
+			return nil, false, err
+		}
+		return d, false, d.verdict()
+	})
+}
+
+func replicateStatus(ctx context.Context, r *repo.Repo, set regionSet, workload string) (*replicateData, error) {
+	all, err := r.Snapshots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if workload != "" {
+		if all, err = ofWorkload(all, workload); err != nil {
+			return nil, err
+		}
+	}
+	plan, err := replicate.NewPlan(ctx, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	gaps := map[string]replicate.Gap{}
+	for _, g := range plan.Gaps {
+		gaps[g.Region] = g
+	}
+	d := &replicateData{Required: set.Required}
+	var newest time.Time
+	if len(all) > 0 {
+		newest = all[len(all)-1].Start
+	}
+	for _, p := range r.Places() {
+		d.Regions = append(d.Regions, regionRow(p, gaps[p.Name], all, newest))
+	}
+	return d, nil
+}
+
+func regionRow(p *repo.Place, g replicate.Gap, all []repo.Snapshot, newest time.Time) replicateRegion {
+	row := replicateRegion{Name: p.Name, URL: p.URL, State: "current", Missing: len(g.Snapshots), Objects: len(g.Objects), Bytes: g.Bytes}
+	if p.Err != nil {
+		row.State, row.Message = "unusable", p.Err.Error()
+		return row
+	}
+	for _, err := range p.Problems() {
+		row.Problems = append(row.Problems, err.Error())
+	}
+	for _, s := range all {
+		if s.Shows(p.Nonce) {
+			row.Newest = s.Start
+		}
+	}
+	if row.Missing > 0 {
+		row.State = "behind"
+		row.LagMS = milliseconds(newest.Sub(row.Newest))
+	}
+	return row
+}
+
+// verdict: fewer current regions than required is degraded, none at all worse.
+func (d *replicateData) verdict() error {
+	current := 0
+	for _, r := range d.Regions {
+		if r.State == "current" {
+			current++
+		}
+	}
+	if current < d.Required || current < len(d.Regions) {
+		return &Fail{Code: ReplicationDegraded, Message: fmt.Sprintf("%d of %d regions are current, %d are required", current, len(d.Regions), d.Required), Hint: "run: lifeboat replicate sync"}
+	}
+	return nil
+}
+
+func (d *replicateData) text(p *page) {
+	t := newTable("REGION", "STATE", "NEWEST POINT", "LAG", "MISSING")
+	for _, r := range d.Regions {
+		m, lag := markOK, p.none()
+		switch r.State {
+		case "behind":
+			m, lag = markRisk, formatDuration(time.Duration(r.LagMS)*time.Millisecond)
+		case "unusable":
+			m = markBad
+		}
+		missing := "0"
+		if r.Missing+r.Objects > 0 {
+			missing = fmt.Sprintf("%d points, %d objects, %s", r.Missing, r.Objects, p.size(r.Bytes))
+		}
+		t.row(r.Name, p.mark(m, r.State), p.time(r.Newest), lag, missing)
+	}
+	p.table(t)
+	for _, r := range d.Regions {
+		if r.Message != "" {
+			p.line("%s: %s", r.Name, r.Message)
+		}
+		for _, problem := range r.Problems {
+			p.line("%s: %s", r.Name, problem)
+		}
+	}
+}
+
+// syncData is the result of replicate sync.
+type syncData struct {
+	Results []replicate.Result `json:"regions"`
+	Plan    []syncPlan         `json:"plan"`
+	left    []string
+}
+
+type syncPlan struct {
+	Region    string `json:"region"`
+	Snapshots int    `json:"snapshots"`
+	Objects   int    `json:"objects"`
+	Bytes     int64  `json:"bytes"`
+}
+
+func (a *app) replicateSyncCommand() *cobra.Command {
+	var to []string
+	c := &cobra.Command{Use: "sync", Short: "Copy what is missing to the other regions now", Args: cobra.NoArgs,
+		Example: "  lifeboat replicate sync\n  lifeboat replicate sync --to iad\n  lifeboat replicate sync --dry-run"}
+	c.Flags().StringArrayVar(&to, "to", nil, "only this region; repeatable")
+	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) { return a.sync(ctx, to) })
+}
+
+// sync brings regions that were away up to date.
+func (a *app) sync(ctx context.Context, to []string) (*syncData, bool, error) {
+	r, set, err := a.openRepo(ctx, access{write: true})
+	if err != nil {
+		return nil, false, err
+	}
+	for _, name := range to {
+		if !hasRegion(set, name) {
+			return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("there is no region %q", name), Hint: "see: lifeboat replicate status"}
+		}
+	}
+	plan, err := replicate.NewPlan(ctx, r, to)
+	if err != nil {
+		return nil, false, err
+	}
+	d := &syncData{}
+	for _, g := range plan.Gaps {
+		d.Plan = append(d.Plan, syncPlan{g.Region, len(g.Snapshots), len(g.Objects), g.Bytes})
+		a.progress.expect(g.Bytes, int64(len(g.Objects)))
+	}
+	for _, p := range r.Places() {
+		if p.Err != nil {
+			d.left = append(d.left, p.Err.Error())
+		}
+	}
+	if a.opt.DryRun || plan.Empty() {
+		return d, false, d.verdict(set)
+	}
+	a.progress.plan("copy")
+	a.progress.phase("copy")
+	d.Results, err = plan.Run(ctx, replicate.Options{Now: a.now, Events: replicate.Events{
+		Copied: func(_, key string, size int64) { a.progress.add(size, 1); a.progress.at(key) },
+		Skipped: func(region, key string, err error) {
+			a.warn("not_copied", fmt.Sprintf("%s to %s: %v", key, region, err), "region", region)
+		},
+	}})
+	a.progress.done()
+	return d, len(d.Results) > 0, errors.Join(err, d.verdict(set))
+}
+
+func hasRegion(set regionSet, name string) bool {
+	for _, r := range set.Regions {
+		if r.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *syncData) verdict(set regionSet) error {
+	if len(d.left) == 0 {
+		return nil
+	}
+	return &Fail{Code: ReplicationDegraded, Message: "not every region could be reached: " + strings.Join(d.left, "; "), Hint: "run it again when they are back"}
+}
+
+func (d *syncData) text(p *page) {
+	nothing := true
+	for _, g := range d.Plan {
+		if g.Snapshots+g.Objects > 0 {
+			nothing = false
+			p.line("%s: %d recovery points and %d objects missing, %s", g.Region, g.Snapshots, g.Objects, p.size(g.Bytes))
+		}
+	}
+	if nothing {
+		p.line("%s", p.mark(markOK, "every region that answered holds everything"))
+	}
+	for _, r := range d.Results {
+		if r.Error != "" {
+			p.line("%s", p.mark(markBad, r.Region+": "+r.Error))
+			continue
+		}
+		p.line("%s", p.mark(markOK, fmt.Sprintf("%s: %d recovery points, %d objects, %s copied", r.Region, r.Snapshots, r.Objects, p.size(r.Bytes))))
+	}
+}

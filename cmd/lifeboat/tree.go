@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"lifeboat/snapshot/catalog"
+	"lifeboat/storage/repo"
+)
+
+// tree is one snapshot, opened for looking into.
+type tree struct {
+	repo     *repo.Repo
+	snap     repo.Snapshot
+	manifest *repo.Manifest
+	reader   *repo.Reader
+	catalog  *catalog.Reader
+}
+
+// openTree opens a snapshot's catalog. It is closed when the command ends.
+func (a *app) openTree(ctx context.Context, r *repo.Repo, snap repo.Snapshot) (*tree, error) {
+	m, err := r.Manifest(ctx, snap.Summary.ID)
+	if err != nil {
+		return nil, err
+	}
+	closure, err := r.View().Closure(anyIntent(snap))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CoverPacks(ctx, closure); err != nil {
+		return nil, err
+	}
+	rd, err := r.Chunks(ctx, m.Pages)
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(func() error { rd.Close(); return nil })
+	cat, err := catalog.Open(ctx, rd, catalog.Root{ID: m.Catalog.Root, Level: int(m.Catalog.Level), Entries: m.Catalog.Entries})
+	if err != nil {
+		return nil, fmt.Errorf("open catalog of snapshot %.8s: %w", snap.Summary.ID, err)
+	}
+	return &tree{repo: r, snap: snap, manifest: m, reader: rd, catalog: cat}, nil
+}
+
+func anyIntent(s repo.Snapshot) string {
+	for _, ref := range s.Intents {
+		return ref.Hash
+	}
+	return ""
+}
+
+// resolve finds the snapshot that a reference means. workload narrows it when
+// the reference names none.
+func (a *app) resolve1(ctx context.Context, r *repo.Repo, ref reference, workload string) (repo.Snapshot, error) {
+	all, err := r.Snapshots(ctx)
+	if err != nil {
+		return repo.Snapshot{}, err
+	}
+	if ref.Workload != "" {
+		workload = ref.Workload
+	}
+	if workload != "" {
+		if all, err = ofWorkload(all, workload); err != nil {
+			return repo.Snapshot{}, err
+		}
+	}
+	switch {
+	case ref.ID != "":
+		return byPrefix(all, ref.ID)
+	case !ref.At.IsZero():
+		for i := len(all) - 1; i >= 0; i-- {
+			if !all[i].Start.After(ref.At) {
+				return all[i], nil
+			}
+		}
+		return repo.Snapshot{}, a.noPoint(all, fmt.Sprintf("%s has no recovery point at or before %s", orElse(workload, "the repository"), ref.At.UTC().Format("2006-01-02T15:04:05Z")))
+	}
+	if workload == "" && severalWorkloads(all) {
+		return repo.Snapshot{}, &Fail{Code: Usage, Message: "which workload? the repository holds " + strings.Join(workloadsOf(all), ", "), Hint: "name it, as in files@latest"}
+	}
+	if ref.Back >= len(all) {
+		return repo.Snapshot{}, a.noPoint(all, fmt.Sprintf("%s has %d recovery points, %d back was asked", orElse(workload, "the repository"), len(all), ref.Back))
+	}
+	return all[len(all)-1-ref.Back], nil
+}
+
+func (a *app) noPoint(all []repo.Snapshot, message string) error {
+	hint := "take one with: lifeboat backup"
+	if len(all) > 0 {
+		hint = fmt.Sprintf("the oldest is %s; list them with: lifeboat snapshots", all[0].Start.UTC().Format("2006-01-02T15:04:05Z"))
+	}
+	return &Fail{Code: NoRecoveryPoint, Message: message, Hint: hint, Err: repo.ErrNoSnapshot}
+}
+
+func ofWorkload(all []repo.Snapshot, name string) ([]repo.Snapshot, error) {
+	var out []repo.Snapshot
+	for _, s := range all {
+		if s.Workload == name {
+			out = append(out, s)
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	hint := "the repository holds no snapshots that can be read with these keys"
+	if names := workloadsOf(all); len(names) > 0 {
+		hint = "there are: " + strings.Join(names, ", ")
+	}
+	return nil, &Fail{Code: NoRecoveryPoint, Message: fmt.Sprintf("no recovery point of %q", name), Hint: hint, Err: repo.ErrNoSnapshot}
+}
+
+func workloadsOf(all []repo.Snapshot) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, s := range all {
+		if !seen[s.Workload] {
+			seen[s.Workload] = true
+			out = append(out, s.Workload)
+		}
+	}
+	return out
+}
+
+func severalWorkloads(all []repo.Snapshot) bool { return len(workloadsOf(all)) > 1 }
+
+func byPrefix(all []repo.Snapshot, prefix string) (repo.Snapshot, error) {
+	var found []repo.Snapshot
+	for _, s := range all {
+		if strings.HasPrefix(s.Summary.ID, prefix) {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return repo.Snapshot{}, &Fail{Code: NoRecoveryPoint, Message: fmt.Sprintf("no snapshot %s", prefix), Hint: "list them with: lifeboat snapshots", Err: repo.ErrNoSnapshot}
+	}
+	var names []string
+	for _, s := range found {
+		names = append(names, fmt.Sprintf("%.12s (%s %s)", s.Summary.ID, s.Workload, s.Start.UTC().Format("2006-01-02T15:04:05Z")))
+	}
+	return repo.Snapshot{}, &Fail{Code: Usage, Message: fmt.Sprintf("%s is not unique: %s", prefix, strings.Join(names, ", ")), Hint: "give more digits"}
+}
+
+// snapshotAt opens the repository and the snapshot that an argument names.
+func (a *app) snapshotAt(ctx context.Context, text, workload string, need access) (*tree, reference, error) {
+	ref, err := a.parseReference(text)
+	if err != nil {
+		return nil, ref, err
+	}
+	r, _, err := a.openRepo(ctx, need)
+	if err != nil {
+		return nil, ref, err
+	}
+	snap, err := a.resolve1(ctx, r, ref, workload)
+	if err != nil {
+		return nil, ref, err
+	}
+	t, err := a.openTree(ctx, r, snap)
+	return t, ref, err
+}
