@@ -214,6 +214,10 @@ func (k DrillKey) MarshalJSON() ([]byte, error) {
 	return json.Marshal(k.Kit)
 }
 
+// MayHoldSecret reports whether a line of a file names something whose value
+// must not be shown, even when the mistake is elsewhere on the line.
+func MayHoldSecret(line string) bool { return looksSecret(line) }
+
 // looksSecret reports whether a key's name suggests that its value must not be shown.
 func looksSecret(key string) bool {
 	lower := strings.ToLower(key)

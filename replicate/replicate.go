@@ -105,7 +105,7 @@ func (p *Plan) inventory(ctx context.Context) (map[string]held, error) {
 
 func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) (Gap, error) {
 	g := Gap{Region: place.Name, Nonce: place.Nonce}
-	if err := p.missingSnapshots(&g); err != nil {
+	if err := p.missingSnapshots(ctx, &g); err != nil {
 		return g, err
 	}
 	wanted := map[string]bool{}
@@ -136,7 +136,9 @@ func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) 
 			}
 		}
 	}
-	rank := func(o Object) int { return slices.IndexFunc(prefixes(), func(p string) bool { return strings.HasPrefix(o.Key, p) }) }
+	rank := func(o Object) int {
+		return slices.IndexFunc(prefixes(), func(p string) bool { return strings.HasPrefix(o.Key, p) })
+	}
 	slices.SortFunc(g.Objects, func(a, b Object) int {
 		if c := rank(a) - rank(b); c != 0 {
 			return c
@@ -167,7 +169,7 @@ func (p *Plan) mirrorable(ctx context.Context, g *Gap) error {
 	return ctx.Err()
 }
 
-func (p *Plan) missingSnapshots(g *Gap) error {
+func (p *Plan) missingSnapshots(ctx context.Context, g *Gap) error {
 	view := p.r.View()
 	packs := map[string]bool{}
 	var missing []*journal.Shown
@@ -185,7 +187,7 @@ func (p *Plan) missingSnapshots(g *Gap) error {
 	for _, sh := range missing {
 		g.Snapshots = append(g.Snapshots, sh.ID)
 		for _, ref := range sh.Intents {
-			keys, err := view.Closure(ref.Hash)
+			keys, err := p.r.Closure(ctx, ref)
 			if err != nil {
 				return err
 			}

@@ -199,7 +199,7 @@ func (r *run) openParent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.closure, _, err = r.t.session.ClosureOf(r.opt.Parent.Summary.ID); err != nil {
+	if r.closure, _, _, err = r.t.session.ClosureOf(ctx, r.opt.Parent.Summary.ID); err != nil {
 		return err
 	}
 	if r.reader, err = r.t.repo.Chunks(ctx, m.Pages); err != nil {

@@ -136,7 +136,7 @@ func (b *backupRun) run(ctx context.Context, ws []*config.Workload) error {
 	if err != nil {
 		return err
 	}
-	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now}); err != nil {
+	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now, Workloads: names(ws)}); err != nil {
 		return b.a.explainOpen(err)
 	}
 	if b.tk, err = snapshot.NewTaker(b.r, b.s, workersFor(&file.Config)); err != nil {
@@ -152,6 +152,14 @@ func (b *backupRun) run(ctx context.Context, ws []*config.Workload) error {
 	errs = append(errs, b.commit(ctx, prepared))
 	b.a.progress.done()
 	return errors.Join(errs...)
+}
+
+func names(ws []*config.Workload) []string {
+	var out []string
+	for _, w := range ws {
+		out = append(out, w.Name)
+	}
+	return out
 }
 
 // workersFor leaves a core's worth of waiting: one worker more than cores.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -131,8 +132,8 @@ func (a *app) help(c *cobra.Command, _ []string) {
 // only in the full form.
 func helpOf(c *cobra.Command, full bool) string {
 	var b bytes.Buffer
-	if c.Example != "" {
-		fmt.Fprintf(&b, "Examples:\n%s\n\n", c.Example)
+	if examples := examplesOf(c); examples != "" {
+		fmt.Fprintf(&b, "Examples:\n%s\n\n", examples)
 	}
 	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s\n", orElse(c.Long, c.Short), usageLine(c))
 	if c.HasAvailableSubCommands() {
@@ -154,6 +155,21 @@ func helpOf(c *cobra.Command, full bool) string {
 	}
 	fmt.Fprintf(&b, "\nTopics (lifeboat help TOPIC): %s\n", topicNames())
 	return b.String()
+}
+
+// examplesOf gives a command's examples; a group shows the first of each of its
+// commands.
+func examplesOf(c *cobra.Command) string {
+	if c.Example != "" {
+		return c.Example
+	}
+	var lines []string
+	for _, sub := range c.Commands() {
+		if line := firstUpToNewline(sub.Example); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func usageLine(c *cobra.Command) string {

@@ -99,6 +99,9 @@ func (a *app) printProblems(w io.Writer, problems config.Problems) {
 			continue
 		}
 		text := strings.ReplaceAll(lines[problem.Line-1], "\t", " ")
+		if config.MayHoldSecret(text) {
+			continue
+		}
 		fmt.Fprintf(w, "%6d | %s\n       | %s%s\n", problem.Line, text,
 			strings.Repeat(" ", max(problem.Column-1, 0)), strings.Repeat("^", problem.Width))
 	}

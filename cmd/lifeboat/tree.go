@@ -24,7 +24,7 @@ func (a *app) openTree(ctx context.Context, r *repo.Repo, snap repo.Snapshot) (*
 	if err != nil {
 		return nil, err
 	}
-	closure, err := r.View().Closure(anyIntent(snap))
+	closure, err := r.Closure(ctx, snap.AnyIntent())
 	if err != nil {
 		return nil, err
 	}
@@ -41,13 +41,6 @@ func (a *app) openTree(ctx context.Context, r *repo.Repo, snap repo.Snapshot) (*
 		return nil, fmt.Errorf("open catalog of snapshot %.8s: %w", snap.Summary.ID, err)
 	}
 	return &tree{repo: r, snap: snap, manifest: m, reader: rd, catalog: cat}, nil
-}
-
-func anyIntent(s repo.Snapshot) string {
-	for _, ref := range s.Intents {
-		return ref.Hash
-	}
-	return ""
 }
 
 // resolve finds the snapshot that a reference means. workload narrows it when

@@ -274,12 +274,7 @@ func (d *run) locate(ctx context.Context) error {
 	if d.man, err = d.repo.Manifest(ctx, d.snap.Summary.ID); err != nil {
 		return err
 	}
-	var closure []string
-	for _, ref := range d.snap.Intents {
-		if closure, err = d.repo.View().Closure(ref.Hash); err == nil {
-			break
-		}
-	}
+	closure, err := d.repo.Closure(ctx, d.snap.AnyIntent())
 	if err != nil {
 		return err
 	}
@@ -482,4 +477,3 @@ func (d *run) judge() {
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
-

@@ -97,7 +97,7 @@ type Snapshot struct {
 
 // PackSet is a set of packs, whole or as a difference from an earlier intent's.
 type PackSet struct {
-	Base string   `json:"base,omitempty"` // SHA-256 of an intent of the same writer, or empty
+	Base *Ref     `json:"base,omitempty"` // an intent that every region claimed here holds
 	Add  []string `json:"add,omitempty"`  // pack keys
 	Drop []string `json:"drop,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -197,21 +198,21 @@ func (v *View) Holds(nonce, intent string) bool {
 	return r != nil && r.intents[intent]
 }
 
-// Closure resolves the pack set of an intent into pack keys, sorted.
-func (v *View) Closure(intent string) ([]string, error) {
+// Resolve turns the pack set of an intent into pack keys, sorted. intent gives
+// the intents that the set is built from.
+func Resolve(ref Ref, intent func(Ref) (*Signed, error)) ([]string, error) {
 	var chain []*Signed
-	for hash := intent; hash != ""; {
-		s := v.intents[hash]
-		if s == nil {
-			return nil, fmt.Errorf("resolve the packs of intent %.8s: intent %.8s: %w", intent, hash, storage.ErrNotFound)
+	for next := &ref; next != nil; {
+		s, err := intent(*next)
+		if err != nil {
+			return nil, fmt.Errorf("resolve the packs of intent %.8s: %w", ref.Hash, err)
 		}
 		if chain = append(chain, s); len(chain) > closureDepthMax {
-			return nil, fmt.Errorf("resolve the packs of intent %.8s: %w: more than %d intents deep", intent, storage.ErrCorrupt, closureDepthMax)
+			return nil, fmt.Errorf("resolve the packs of intent %.8s: %w: more than %d intents deep", ref.Hash, storage.ErrCorrupt, closureDepthMax)
 		}
-		if s.Packs == nil {
-			break
+		if next = nil; s.Packs != nil {
+			next = s.Packs.Base
 		}
-		hash = s.Packs.Base
 	}
 	set := map[string]bool{}
 	for _, s := range slices.Backward(chain) {
@@ -225,26 +226,11 @@ func (v *View) Closure(intent string) ([]string, error) {
 			delete(set, p)
 		}
 	}
-	keys := make([]string, 0, len(set))
-	for p := range set {
-		keys = append(keys, p)
-	}
-	slices.Sort(keys)
-	return keys, nil
+	return slices.Sorted(maps.Keys(set)), nil
 }
 
-// Depth is the number of intents that Closure would have to read.
-func (v *View) Depth(intent string) int {
-	n := 0
-	for hash := intent; hash != "" && n <= closureDepthMax; n++ {
-		s := v.intents[hash]
-		if s == nil || s.Packs == nil {
-			break
-		}
-		hash = s.Packs.Base
-	}
-	return n
-}
+// AddIntent keeps an intent that was fetched to resolve a pack set. It shows nothing.
+func (v *View) AddIntent(s *Signed) { v.intents[hex.EncodeToString(s.Hash[:])] = s.light() }
 
 // OpenSessions lists sessions without an end.
 func (v *View) OpenSessions() []string {

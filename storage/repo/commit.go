@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,7 +76,7 @@ func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []str
 	if res.Acked == 0 {
 		return nil, fmt.Errorf("commit: no region took the acknowledgement; the snapshot may or may not be visible: %w", s.lost())
 	}
-	s.remember(intent, acked)
+	s.remember(intent, acked, seen)
 	if res.Acked < s.opt.Required {
 		return res, fmt.Errorf("commit: %w: %d of %d: %w", ErrTooFewRegions, res.Acked, s.opt.Required, s.lost())
 	}
@@ -110,7 +111,7 @@ func (s *Session) intent(ctx context.Context, snaps []Prepared) (*journal.Signed
 		}
 	}
 	var err error
-	if st.Packs, err = s.packSet(packs, snaps); err != nil {
+	if st.Packs, err = s.packSet(ctx, packs, snaps); err != nil {
 		return nil, nil, err
 	}
 	if st.Body, st.BodyHash, err = sealBody(body, s.metaSeal); err != nil {
@@ -125,17 +126,20 @@ func (s *Session) intent(ctx context.Context, snaps []Prepared) (*journal.Signed
 
 // packSet writes the closure as a difference from the parent's where that is
 // shorter and every region can resolve it.
-func (s *Session) packSet(packs map[string]bool, snaps []Prepared) (*journal.PackSet, error) {
+func (s *Session) packSet(ctx context.Context, packs map[string]bool, snaps []Prepared) (*journal.PackSet, error) {
 	whole := &journal.PackSet{Add: sortedKeys(packs)}
 	for _, p := range snaps {
 		if len(p.Manifest.Parent) == 0 {
 			continue
 		}
-		keys, base, err := s.ClosureOf(encodeID(pad32(p.Manifest.Parent)))
-		if err != nil || base == "" || s.r.View().Depth(base) >= closureDepth {
+		keys, intent, base, err := s.ClosureOf(ctx, encodeID(pad32(p.Manifest.Parent)))
+		if err != nil || !base {
 			continue // the whole set is always right
 		}
-		diff := &journal.PackSet{Base: base}
+		if depth, err := s.depth(ctx, intent); err != nil || depth >= closureDepth {
+			continue
+		}
+		diff := &journal.PackSet{Base: &intent}
 		had := map[string]bool{}
 		for _, k := range keys {
 			had[k] = true
@@ -197,8 +201,8 @@ func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signe
 	if err := s.checkGC(ctx, c); err != nil {
 		return err
 	}
-	if intent.Packs != nil && intent.Packs.Base != "" {
-		if err := s.seeIntent(ctx, c, intent.Packs.Base); err != nil {
+	if intent.Packs != nil && intent.Packs.Base != nil {
+		if err := s.seeIntent(ctx, c, *intent.Packs.Base); err != nil {
 			return err
 		}
 	}
@@ -213,17 +217,13 @@ func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signe
 	return nil
 }
 
-func (s *Session) seeIntent(ctx context.Context, c *claim, hash string) error {
-	base, ok := s.r.View().Intent(hash)
-	if !ok {
-		return fmt.Errorf("look again at intent %.8s: %w", hash, storage.ErrNotFound)
-	}
-	key, err := base.Key()
+func (s *Session) seeIntent(ctx context.Context, c *claim, ref journal.Ref) error {
+	hash, err := hex.DecodeString(ref.Hash)
 	if err != nil {
-		return err
+		return fmt.Errorf("look again at intent %.8s: %w", ref.Hash, storage.ErrCorrupt)
 	}
-	if _, err := c.Store.Stat(ctx, key); err != nil {
-		return fmt.Errorf("look again at intent %.8s: %w", hash, err)
+	if _, err := c.Store.Stat(ctx, storage.JournalKey(ref.Writer, ref.Instance, ref.Seq, pad32(hash))); err != nil {
+		return fmt.Errorf("look again at intent %.8s: %w", ref.Hash, err)
 	}
 	return nil
 }
@@ -310,8 +310,8 @@ func (s *Session) results(acked map[string]bool, seen map[string]time.Time) []Re
 
 // remember makes the view show what was just committed, so that the next
 // snapshot of the session can build on it.
-func (s *Session) remember(intent *journal.Signed, acked map[string]bool) {
-	ack := &journal.Signed{Statement: journal.Statement{Type: journal.Ack, Session: s.id, Intent: encodeID(intent.Hash), Snapshots: intent.Snapshots, Regions: intent.Regions}}
+func (s *Session) remember(intent *journal.Signed, acked map[string]bool, seen map[string]time.Time) {
+	ack := &journal.Signed{Statement: journal.Statement{Type: journal.Ack, Session: s.id, Intent: encodeID(intent.Hash), Snapshots: intent.Snapshots, Regions: intent.Regions, Seen: seen}}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	for nonce := range acked {
@@ -375,6 +375,7 @@ func (s *Session) end(ctx context.Context, aborted bool) error {
 	if told == 0 {
 		return fmt.Errorf("end session: no region was told: %w", s.lost())
 	}
+	s.checkpoint(ctx)
 	s.chain.Session = ""
 	return saveChain(s.dir, s.chain)
 }

@@ -275,7 +275,7 @@ func (e *Enrollment) lookForRival(ctx context.Context, p *Place) error {
 	}
 	own := sha256.Sum256(e.doc)
 	for _, f := range found {
-		if f.sum != own {
+		if f.seq == e.Trust.Seq && f.sum != own {
 			return fmt.Errorf("%w: it holds %s", ErrTrustRace, storage.TrustKey(f.seq, f.sum))
 		}
 	}

@@ -36,6 +36,9 @@ type SessionOptions struct {
 	Required int // regions that must acknowledge; fewer is ErrTooFewRegions in the result, not a failure
 	Verify   pack.Verify
 	Now      func() time.Time
+	// Workloads are those that the session will store; empty means any. A region
+	// that lacks the newest snapshot of one of them is behind and left out.
+	Workloads []string
 	// Buffers is the number of pack buffers (32 MiB each) in use at once; 0 means 5.
 	Buffers int
 	// SlowRegion is how long a run waits for one region when all others are done
@@ -235,7 +238,7 @@ func (s *Session) join(ctx context.Context) error {
 	if s.idx, err = s.r.Index(ctx); err != nil {
 		return err
 	}
-	return s.findReusable()
+	return s.findReusable(ctx)
 }
 
 // markOpen records durably that a session is open, before any region hears of it.
@@ -367,67 +370,57 @@ func (s *Session) lost() error {
 }
 
 // findReusable collects the packs that may be re-used without a look: those in
-// the closure of a snapshot that the region itself shows, in all claimed
-// regions. A region that does not show the newest snapshots is behind: it is
-// left out, to be caught up by a replicator.
-func (s *Session) findReusable() error {
-	count := map[pack.Hash]int{}
-	have := map[*claim]map[string]bool{}
-	union := map[string]bool{}
-	for _, c := range s.active() {
-		set, err := s.shownPacks(c)
-		if err != nil {
-			return err
-		}
-		have[c] = set
-		for k := range set {
-			union[k] = true
-		}
+// the closure of the newest snapshot of a workload, when each claimed region
+// shows that snapshot itself. A region that does not is behind: it is left out,
+// to be caught up by a replicator.
+func (s *Session) findReusable(ctx context.Context) error {
+	newest, err := s.newestSnapshots(ctx)
+	if err != nil {
+		return err
 	}
 	for _, c := range s.active() {
-		if missing := len(union) - len(have[c]); missing > 0 {
-			s.drop(c, fmt.Errorf("it is behind: %d packs of snapshots that other regions show are not acknowledged there; run: lifeboat replicate sync", missing))
-		}
-	}
-	active := s.active()
-	for _, c := range active {
-		for k := range have[c] {
-			if hash, ok := storage.HashOf(k); ok {
-				count[hash]++
+		for _, sn := range newest {
+			if !sn.Shows(c.Nonce) {
+				s.drop(c, fmt.Errorf("it is behind: it does not show snapshot %.8s of %s; run: lifeboat replicate sync", sn.Summary.ID, sn.Workload))
+				break
 			}
 		}
 	}
-	for hash, n := range count {
-		if n == len(active) {
-			s.reuse[hash] = true
+	if len(s.active()) == 0 {
+		return fmt.Errorf("begin session: every region is behind another one: %w", s.lost())
+	}
+	for _, sn := range newest {
+		keys, err := s.r.Closure(ctx, sn.AnyIntent())
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if hash, ok := storage.HashOf(k); ok {
+				s.reuse[hash] = true
+			}
 		}
 	}
 	return nil
 }
 
-// shownPacks is the union of the closures of what a region shows of this writer
-// and its predecessors.
-func (s *Session) shownPacks(c *claim) (map[string]bool, error) {
-	view := s.r.View()
-	set, done := map[string]bool{}, map[string]bool{}
-	for _, sh := range view.Snapshots() {
-		ref, ok := sh.Intents[c.Nonce]
-		if !ok || done[ref.Hash] {
+// newestSnapshots finds, for each workload of the session, the newest snapshot
+// that any usable region shows and whose chunks this writer may re-use.
+func (s *Session) newestSnapshots(ctx context.Context) ([]Snapshot, error) {
+	all, err := s.r.Snapshots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	var out []Snapshot
+	for _, sn := range slices.Backward(all) {
+		wanted := len(s.opt.Workloads) == 0 || slices.Contains(s.opt.Workloads, sn.Workload)
+		if !wanted || seen[sn.Workload] || !s.r.trust.MayReuse(s.log.Writer, sn.Writer) {
 			continue
 		}
-		done[ref.Hash] = true
-		keys, err := view.Closure(ref.Hash)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range keys {
-			_, parts, err := storage.Parse(k)
-			if err == nil && s.r.trust.MayReuse(s.log.Writer, parts.Writer) {
-				set[k] = true
-			}
-		}
+		seen[sn.Workload] = true
+		out = append(out, sn)
 	}
-	return set, nil
+	return out, nil
 }
 
 // listReusable adds what all claimed regions list: packs of sessions that died
@@ -517,30 +510,44 @@ func (r *Repo) Hasher(kind pack.Kind) (*pack.Hasher, error) {
 	return pack.NewHasher(r.keys.Domain.ChunkKey(uint8(kind))), nil
 }
 
-// ClosureOf gives the pack keys that a snapshot reaches, as the newest intent
-// that all claimed regions hold says; none if there is no such intent.
-func (s *Session) ClosureOf(snapshot string) (keys []string, intent string, err error) {
+// ClosureOf gives the pack keys that a snapshot reaches, and the intent that
+// says so. base tells whether every claimed region holds that intent, so that a
+// difference may be built on it.
+func (s *Session) ClosureOf(ctx context.Context, snapshot string) (keys []string, intent journal.Ref, base bool, err error) {
 	view := s.r.View()
 	sh := view.Snapshots()[snapshot]
 	if sh == nil {
-		return nil, "", fmt.Errorf("snapshot %.8s: %w", snapshot, ErrNoSnapshot)
+		return nil, intent, false, fmt.Errorf("snapshot %.8s: %w", snapshot, ErrNoSnapshot)
 	}
-	for _, c := range s.active() {
+	active := s.active()
+	for _, c := range active {
 		ref, ok := sh.Intents[c.Nonce]
 		if !ok {
-			return nil, "", fmt.Errorf("snapshot %.8s: region %s: %w", snapshot, c.Name, ErrNoSnapshot)
+			return nil, intent, false, fmt.Errorf("snapshot %.8s: region %s: %w", snapshot, c.Name, ErrNoSnapshot)
 		}
-		if intent == "" {
-			intent = ref.Hash
+		intent = ref
+	}
+	base = true
+	for _, c := range active {
+		base = base && sh.Intents[c.Nonce] == intent
+	}
+	keys, err = s.r.Closure(ctx, intent)
+	return keys, intent, base, err
+}
+
+// depth counts the intents that a pack set built on ref would be resolved from.
+func (s *Session) depth(ctx context.Context, ref journal.Ref) (int, error) {
+	n := 0
+	for next := &ref; next != nil; n++ {
+		st, err := s.r.intent(ctx, *next)
+		if err != nil {
+			return n, err
+		}
+		if next = nil; st.Packs != nil {
+			next = st.Packs.Base
 		}
 	}
-	keys, err = view.Closure(intent)
-	for _, c := range s.active() {
-		if !view.Holds(c.Nonce, intent) {
-			intent = "" // it cannot be the base of a difference
-		}
-	}
-	return keys, intent, err
+	return n, nil
 }
 
 func (s *Session) nextObject() uint64 {

@@ -1,0 +1,76 @@
+package repo
+
+import (
+	"context"
+	"time"
+
+	"lifeboat/storage"
+	"lifeboat/storage/journal"
+)
+
+// A checkpoint is written after so many statements, or after a day with at
+// least a few, so that a reader need not list what went before.
+const (
+	checkpointEvery = 256 // statements
+	checkpointFew   = 16  // statements that make a daily one worth its request
+	checkpointAge   = 24 * time.Hour
+)
+
+// checkpointDue says whether the chain has grown enough.
+func (s *Session) checkpointDue() bool {
+	grown := s.log.Head.Seq - min(s.chain.Checkpointed, s.log.Head.Seq)
+	old := s.opt.Now().UnixNano()-s.chain.CheckpointAt >= int64(checkpointAge)
+	return grown >= checkpointEvery || grown >= checkpointFew && old
+}
+
+// checkpoint puts a statement that stands for all before it, into each region
+// that holds what it stands for. Nothing is removed: a reader that does not find
+// it, or does not trust it, reads the statements themselves. A failure costs
+// nothing but a longer listing.
+func (s *Session) checkpoint(ctx context.Context) {
+	if !s.checkpointDue() {
+		return
+	}
+	view := s.r.View()
+	live, kept := view.Carry(s.log.Writer, s.log.Instance)
+	head := s.log.Head
+	st := journal.Statement{Type: journal.Checkpoint, Writer: s.log.Writer, Instance: s.log.Instance, Seq: head.Seq, Prev: head.Hash, At: s.opt.Now(),
+		Head: &head, Live: live, Kept: kept}
+	for _, open := range view.OpenIn(s.log.Writer, s.log.Instance) {
+		if open != s.id {
+			st.OpenSessions = append(st.OpenSessions, open)
+		}
+	}
+	body, shown := sealedBody{}, view.Snapshots()
+	for _, l := range live {
+		if sum, err := s.r.summary(ctx, l.Snapshot, shown[l.Snapshot]); err == nil {
+			body.Snapshots = append(body.Snapshots, sum)
+		}
+	}
+	var err error
+	if st.Body, st.BodyHash, err = sealBody(body, s.metaSeal); err != nil {
+		return
+	}
+	signed, err := journal.Sign(st, s.r.id, s.sign)
+	if err != nil {
+		return
+	}
+	told := false
+	for _, c := range s.active() {
+		if !view.Replaces(c.Nonce, live) {
+			continue
+		}
+		prefix := storage.CheckpointPrefix(s.log.Writer, s.log.Instance)
+		if s.chain.Checkpointed == 0 {
+			if err := put(ctx, c.Store, storage.SentinelKey(prefix), []byte(storage.Sentinel)); err != nil {
+				continue
+			}
+		}
+		if err := s.say(ctx, c, signed); err == nil {
+			told = true
+		}
+	}
+	if told {
+		s.chain.Checkpointed, s.chain.CheckpointAt = head.Seq, s.opt.Now().UnixNano()
+	}
+}
