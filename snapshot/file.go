@@ -85,9 +85,7 @@ func (w *worker) begin(t *fileJob) error {
 	t.it.entry = catalog.Entry{}
 	e := &t.it.entry
 	f.Stat().Fill(e)
-	if err := w.r.vol.Attributes(f.Stat(), e); err != nil {
-		return err
-	}
+	f.Attributes(e)
 	if f.Stat().Blocks*512 < e.Size {
 		if e.Data, err = f.Data(); err != nil {
 			return err

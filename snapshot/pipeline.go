@@ -9,6 +9,7 @@ import (
 
 	"lifeboat/snapshot/catalog"
 	"lifeboat/snapshot/source/volume"
+	"lifeboat/storage/pack"
 )
 
 // pipeline joins the three stages of one run.
@@ -145,12 +146,62 @@ func (w *walker) take(s *volume.Stat, old *catalog.Entry) error {
 	r.cbytes += uint64(old.Size)
 	if old.Type == catalog.File {
 		r.stats.Unmodified++
+		if err := r.keepContents(w.p.ctx, old); err != nil {
+			return err
+		}
 	}
 	w.carry.add(s.Path, r.cursor.Raw())
 	if len(w.carry.raw) < carryBytes {
 		return nil
 	}
 	return w.flushCarry()
+}
+
+// keepContents makes sure that what an unchanged file refers to is in reach of
+// the new snapshot: pages of chunk ids that ride in the parent's manifest are
+// stored again, and in an exact run each chunk's pack is looked up.
+func (r *run) keepContents(ctx context.Context, e *catalog.Entry) error {
+	if e.IDPages {
+		for _, id := range e.Chunks {
+			page, inline := r.reader.Inline(id)
+			if inline {
+				if _, err := r.pages.put(page); err != nil {
+					return err
+				}
+				continue
+			}
+			if r.exact {
+				if err := r.lookUp(ctx, id); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if !r.exact {
+		return nil
+	}
+	for id, err := range catalog.FileChunks(ctx, e, r.reader) {
+		if err != nil {
+			return fmt.Errorf("read the parent's catalog: %w", err)
+		}
+		if err := r.lookUp(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUp notes the pack of a chunk that an unchanged file needs.
+func (r *run) lookUp(ctx context.Context, id pack.ChunkID) error {
+	stored, key, err := r.t.session.Stored(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !stored { // the closure of the parent has it all the same
+		r.inexact = true
+	}
+	r.use(key)
+	return nil
 }
 
 func (w *walker) count(s *volume.Stat) {

@@ -27,20 +27,18 @@ import (
 
 // Limits of one run.
 const (
-	windowMax    = 256       // slots between the walk and the catalog
-	batchItems   = 256       // small files in one job
-	batchBytes   = 1 << 20   // and their size
-	carryBytes   = 64 << 10  // unchanged entries handed on together, encoded
-	bundleBytes  = 1 << 20   // plaintext at which a bundle of small chunks is sealed
-	largeFile    = chunk.Min // files from this size on are cut
-	pageFileMin  = 64 << 10  // smaller page files stay whole
-	stepBytes    = 192 << 10 // read and scanned at a time, so that it stays in the cache
-	unitBytes    = 1 << 20   // of a page file, per turn of a worker
-	rereadsMax   = 2         // times a file that changes is read again
-	racyWindow   = 20 * time.Millisecond
-	workersMax   = 6
-	exactEvery   = 16 // every so many snapshots the set of packs is computed anew
-	closureSlack = 4  // … or when this many times the packs are carried along
+	windowMax   = 256       // slots between the walk and the catalog
+	batchItems  = 256       // small files in one job
+	batchBytes  = 1 << 20   // and their size
+	carryBytes  = 64 << 10  // unchanged entries handed on together, encoded
+	bundleBytes = 1 << 20   // plaintext at which a bundle of small chunks is sealed
+	largeFile   = chunk.Min // files from this size on are cut
+	pageFileMin = 64 << 10  // smaller page files stay whole
+	stepBytes   = 192 << 10 // read and scanned at a time, so that it stays in the cache
+	unitBytes   = 1 << 20   // of a page file, per turn of a worker
+	rereadsMax  = 2         // times a file that changes is read again
+	racyWindow  = 20 * time.Millisecond
+	workersMax  = 6
 )
 
 // Options says what to snapshot and how.
@@ -152,6 +150,8 @@ type run struct {
 
 	parent  *repo.Manifest
 	closure []string // the parent's packs
+	exact   bool     // look up the pack of every chunk, instead of taking over the closure
+	inexact bool     // one could not be looked up
 	cursor  *catalog.Cursor
 	reader  *repo.Reader
 
@@ -199,9 +199,15 @@ func (r *run) openParent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.closure, _, _, err = r.t.session.ClosureOf(ctx, r.opt.Parent.Summary.ID); err != nil {
+	closure, intent, _, err := r.t.session.ClosureOf(ctx, r.opt.Parent.Summary.ID)
+	if err != nil {
 		return err
 	}
+	depth, err := r.t.session.Depth(ctx, intent)
+	if err != nil {
+		return err
+	}
+	r.closure, r.exact = closure, depth >= repo.ClosureDepth
 	if r.reader, err = r.t.repo.Chunks(ctx, m.Pages); err != nil {
 		return err
 	}
@@ -263,7 +269,7 @@ func (r *run) finish(ctx context.Context) (*repo.Prepared, error) {
 	}
 	m := r.manifest(root)
 	m.Pages = inline
-	if r.carried > 0 {
+	if r.carried > 0 && (!r.exact || r.inexact) {
 		for _, k := range r.closure {
 			r.used[k] = true
 		}

@@ -205,3 +205,44 @@ func TestSnapshotsReadBack(t *testing.T) {
 	want[big] = first
 	same(t, w.contents(c.IDs[0]), want)
 }
+
+// A large page file has pages of chunk ids. While they are few they ride in the
+// manifest; a later snapshot that takes the file over unchanged must keep them.
+func TestUnchangedFileKeepsItsPagesOfIDs(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	db := filepath.Join(dir, "app.db")
+	data := make([]byte, 12<<20)
+	for i := range data {
+		data[i] = byte(i * 7 / 5)
+	}
+	copy(data, "SQLite format 3\x00")
+	rng := rand.New(rand.NewPCG(4, 4))
+	for i := 4096; i < len(data); i += 4096 {
+		data[i] = byte(rng.Uint32())
+		data[i+1] = byte(rng.Uint32())
+	}
+	want := map[string][]byte{db: data, filepath.Join(dir, "note"): []byte("one")}
+	for p, d := range want {
+		if err := os.WriteFile(p, d, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(db, old, old); err != nil {
+		t.Fatal(err)
+	}
+	w.backup(dir)
+	for i := range 20 { // often enough that an exact run is among them
+		w.clock = w.clock.Add(time.Hour)
+		want[filepath.Join(dir, "note")] = fmt.Appendf(nil, "note %d", i)
+		if err := os.WriteFile(filepath.Join(dir, "note"), want[filepath.Join(dir, "note")], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p, c := w.backup(dir)
+		if p.Manifest.Stats.Unmodified != 1 {
+			t.Fatalf("round %d: %+v", i, p.Manifest.Stats)
+		}
+		same(t, w.contents(c.IDs[0]), want)
+	}
+}

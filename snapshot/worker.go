@@ -191,9 +191,7 @@ func (w *worker) attempt(ctx context.Context, it *item) (again bool, err error) 
 	}
 	defer f.Close()
 	f.Stat().Fill(&it.entry)
-	if err := w.r.vol.Attributes(f.Stat(), &it.entry); err != nil {
-		return false, err
-	}
+	f.Attributes(&it.entry)
 	size := f.Stat().Size
 	if size >= largeFile {
 		return true, nil

@@ -135,7 +135,9 @@ func (a *app) emptyRegions(ctx context.Context, set regionSet, data *initData) (
 	for _, spec := range set.Regions {
 		row := initRegion{Name: spec.Name, URL: spec.URL}
 		r, err := a.openRegion(ctx, spec, !a.opt.DryRun)
-		if err == nil {
+		if err != nil {
+			err = fmt.Errorf("region %s: %w", spec.Name, err)
+		} else {
 			err = repo.CheckEmpty(ctx, r)
 		}
 		if a.opt.DryRun && errors.Is(err, storage.ErrNoBucket) && spec.S3 == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,7 +118,7 @@ func (d *replicateData) verdict() error {
 			current++
 		}
 	}
-	if current < d.Required || current < len(d.Regions) {
+	if current < d.Required {
 		return &Fail{Code: ReplicationDegraded, Message: fmt.Sprintf("%d of %d regions are current, %d are required", current, len(d.Regions), d.Required), Hint: "run: lifeboat replicate sync"}
 	}
 	return nil
@@ -154,7 +155,7 @@ func (d *replicateData) text(p *page) {
 type syncData struct {
 	Results []replicate.Result `json:"regions"`
 	Plan    []syncPlan         `json:"plan"`
-	left    []string
+	left    []*repo.Place
 }
 
 type syncPlan struct {
@@ -183,33 +184,56 @@ func (a *app) sync(ctx context.Context, to []string) (*syncData, bool, error) {
 			return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("there is no region %q", name), Hint: "see: lifeboat replicate status"}
 		}
 	}
-	plan, err := replicate.NewPlan(ctx, r, to)
-	if err != nil {
-		return nil, false, err
-	}
 	d := &syncData{}
-	for _, g := range plan.Gaps {
-		d.Plan = append(d.Plan, syncPlan{g.Region, len(g.Snapshots), len(g.Objects), g.Bytes})
-		a.progress.expect(g.Bytes, int64(len(g.Objects)))
-	}
 	for _, p := range r.Places() {
-		if p.Err != nil {
-			d.left = append(d.left, p.Err.Error())
+		if p.Err != nil && (len(to) == 0 || slices.Contains(to, p.Name)) {
+			d.left = append(d.left, p)
 		}
 	}
-	if a.opt.DryRun || plan.Empty() {
-		return d, false, d.verdict(set)
+	// The second round mirrors what the first one's own sessions stated.
+	for round := range syncRounds {
+		changed, err := a.syncRound(ctx, r, to, d, round)
+		if err != nil || !changed {
+			return d, len(d.Results) > 0, errors.Join(err, d.verdict(r, set, len(to) > 0))
+		}
+		if err := r.Reload(ctx); err != nil {
+			return d, true, err
+		}
 	}
-	a.progress.plan("copy")
-	a.progress.phase("copy")
-	d.Results, err = plan.Run(ctx, replicate.Options{Now: a.now, Events: replicate.Events{
+	return d, len(d.Results) > 0, d.verdict(r, set, len(to) > 0)
+}
+
+const syncRounds = 2
+
+func (a *app) syncRound(ctx context.Context, r *repo.Repo, to []string, d *syncData, round int) (changed bool, err error) {
+	plan, err := replicate.NewPlan(ctx, r, to)
+	if err != nil {
+		return false, err
+	}
+	for _, g := range plan.Gaps {
+		if round == 0 {
+			d.Plan = append(d.Plan, syncPlan{g.Region, len(g.Snapshots), len(g.Objects), g.Bytes})
+		}
+		a.progress.expect(g.Bytes, int64(len(g.Objects)))
+	}
+	if a.opt.DryRun || plan.Empty() {
+		return false, nil
+	}
+	if round == 0 {
+		a.progress.plan("copy")
+		a.progress.phase("copy")
+		defer a.progress.done()
+	}
+	results, err := plan.Run(ctx, replicate.Options{Now: a.now, Events: replicate.Events{
 		Copied: func(_, key string, size int64) { a.progress.add(size, 1); a.progress.at(key) },
 		Skipped: func(region, key string, err error) {
 			a.warn("not_copied", fmt.Sprintf("%s to %s: %v", key, region, err), "region", region)
 		},
 	}})
-	a.progress.done()
-	return d, len(d.Results) > 0, errors.Join(err, d.verdict(set))
+	if round == 0 {
+		d.Results = results
+	}
+	return true, err
 }
 
 func hasRegion(set regionSet, name string) bool {
@@ -221,11 +245,24 @@ func hasRegion(set regionSet, name string) bool {
 	return false
 }
 
-func (d *syncData) verdict(set regionSet) error {
+// verdict: a region that was named and cannot be reached fails the sync; others
+// matter when too few are left.
+func (d *syncData) verdict(r *repo.Repo, set regionSet, named bool) error {
 	if len(d.left) == 0 {
 		return nil
 	}
-	return &Fail{Code: ReplicationDegraded, Message: "not every region could be reached: " + strings.Join(d.left, "; "), Hint: "run it again when they are back"}
+	var all []string
+	for _, p := range d.left {
+		all = append(all, p.Err.Error())
+	}
+	text := "not every region could be reached: " + strings.Join(all, "; ")
+	switch usable := len(r.Places()) - len(d.left); {
+	case named:
+		return &Fail{Code: RegionUnreachable, Message: text, Hint: "run it again when it is back", Err: d.left[0].Err}
+	case usable < set.Required:
+		return &Fail{Code: ReplicationDegraded, Message: text, Hint: "run it again when they are back"}
+	}
+	return nil
 }
 
 func (d *syncData) text(p *page) {

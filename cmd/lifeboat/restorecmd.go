@@ -20,7 +20,7 @@ type restoreFlags struct {
 	overwrite, verify string
 	resume, untrusted bool
 	noOwner, strict   bool
-	ifAbsent, noSync  bool
+	ifAbsent, sync    bool
 	workers           int
 }
 
@@ -50,6 +50,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	fl.BoolVar(&f.noOwner, "no-owner", false, "everything belongs to the user who runs this")
 	fl.BoolVar(&f.strict, "strict", false, "attributes that cannot be set make it exit 3")
 	fl.BoolVar(&f.ifAbsent, "if-absent", false, "do nothing and exit 0 when the target has data already")
+	fl.BoolVar(&f.sync, "sync", false, "wait at the end until the target's file system has flushed everything to disk")
 	fl.IntVar(&f.workers, "workers", 0, "files written at once")
 	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
 		name := ""
@@ -80,6 +81,7 @@ type restoreData struct {
 	Problems     []namedItem      `json:"problems,omitempty"`
 	Phases       []phaseTime      `json:"phases,omitempty"`
 	RTO          restoreRTO       `json:"rto"`
+	Flushed      bool             `json:"flushed"` // to disk; else the system does it in the background
 	Verify       restoreVerify    `json:"verify"`
 	Skipped      bool             `json:"skipped,omitempty"` // --if-absent and there was data
 	plan         *restore.Plan
@@ -179,6 +181,7 @@ func (a *app) restoreTree(ctx context.Context, t *tree, opts restore.Options, f 
 	if err != nil {
 		return d, res != nil && res.Files > 0, explainRestore(err)
 	}
+	d.Flushed = f.sync
 	return d, true, d.verdict(f.strict)
 }
 
@@ -198,7 +201,7 @@ func (t *tree) newHash() func([]byte) pack.ChunkID {
 }
 
 func (a *app) restoreOptions(f restoreFlags) (restore.Options, error) {
-	opts := restore.Options{Resume: f.resume, Include: f.paths, Exclude: f.excludes, Untrusted: f.untrusted, NoOwner: f.noOwner, Workers: f.workers}
+	opts := restore.Options{Resume: f.resume, Include: f.paths, Exclude: f.excludes, Untrusted: f.untrusted, NoOwner: f.noOwner, NoSync: !f.sync, Workers: f.workers}
 	if f.to == "" {
 		return opts, &Fail{Code: Usage, Message: "where to?", Hint: "give --to DIR, an empty or new directory"}
 	}
@@ -400,6 +403,9 @@ func (d *restoreData) text(p *page) {
 	p.line("  restored    %d files (%s), %d directories, %d others; %d kept, %d failed", d.Files.Restored, p.size(d.BytesWritten), d.Files.Dirs, d.Files.Others, d.Files.Kept, d.Files.Failed)
 	p.line("  data loss   %s", formatDuration(time.Duration(d.DataLossMS)*time.Millisecond))
 	p.line("  verified    %s: %d files, %s read back, 0 differences", d.Verify.Level, d.Verify.Files, p.size(d.Verify.Bytes))
+	if !d.Flushed {
+		p.line("  flushing    the system writes it to disk in the background; --sync waits for that")
+	}
 	if d.NotSet != nil {
 		p.line("  %s", p.mark(markRisk, fmt.Sprintf("not set: %d owners, %d modes, %d attributes, %d times, %d devices (no privilege)", d.NotSet.Owner, d.NotSet.Mode, d.NotSet.Xattr, d.NotSet.Times, d.NotSet.Device)))
 		for _, n := range d.NotSet.Names[:min(len(d.NotSet.Names), 10)] {

@@ -33,7 +33,7 @@ func (a *app) openRegion(ctx context.Context, spec RegionSpec, create bool) (rep
 	r := repo.Region{Name: spec.Name, URL: fullURL(spec)}
 	inner, err := a.innerStore(ctx, spec, create)
 	if err != nil {
-		return r, fmt.Errorf("region %s: %w", spec.Name, err)
+		return r, err
 	}
 	counted, counts := storage.WithCount(inner)
 	a.traffic.watch(spec.Name, counts)

@@ -19,7 +19,7 @@ func (v *View) Carry(writer, instance string) (live []Live, kept []Ref) {
 			v.carryAck(all, ack, writer, instance)
 		}
 		for id, l := range r.live {
-			if l.Intent.Writer == writer && l.Intent.Instance == instance && !v.forgottenEverywhere(id) {
+			if l.Intent.Writer == writer && l.Intent.Instance == instance && !v.forgottenEverywhere(writer+id) {
 				carry(all, l, []string{nonce})
 			}
 		}
@@ -41,11 +41,11 @@ func (v *View) Carry(writer, instance string) (live []Live, kept []Ref) {
 
 func (v *View) carryAck(all map[string]*Live, ack *Signed, writer, instance string) {
 	intent := v.intents[ack.Intent]
-	if intent == nil || intent.Writer != writer || intent.Instance != instance {
+	if intent == nil || ack.Writer != writer || intent.Writer != writer || intent.Instance != instance {
 		return
 	}
 	for _, sn := range ack.Snapshots {
-		if names(intent.Snapshots, sn.ID) && !v.forgottenEverywhere(sn.ID) {
+		if names(intent.Snapshots, sn.ID) && !v.forgottenEverywhere(writer+sn.ID) {
 			carry(all, Live{Snapshot: sn.ID, Intent: intent.Ref(), Session: intent.Session, Seen: ack.Seen}, ack.Regions)
 		}
 	}
@@ -103,7 +103,7 @@ func (v *View) OpenIn(writer, instance string) []string {
 	var out []string
 	for s, ref := range v.opens {
 		if !v.ends[s] && ref.Writer == writer && ref.Instance == instance {
-			out = append(out, s)
+			out = append(out, s[len(writer):])
 		}
 	}
 	slices.Sort(out)

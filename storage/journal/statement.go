@@ -164,10 +164,10 @@ func Sign(s Statement, repo [32]byte, key seal.SigningKey) (*Signed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s statement: %w", s.Type, err)
 	}
-	doc := seal.SignDocument(context, repo, payload, key)
-	if len(doc) > StatementMax {
-		return nil, fmt.Errorf("encode %s statement: %d bytes, the limit is %d", s.Type, len(doc), StatementMax)
+	if len(payload) > StatementMax {
+		return nil, fmt.Errorf("encode %s statement: %d bytes, the limit is %d", s.Type, len(payload), StatementMax)
 	}
+	doc := seal.SignDocument(context, repo, payload, key)
 	return &Signed{Statement: s, Hash: sha256.Sum256(doc), Bytes: doc}, nil
 }
 

@@ -20,7 +20,7 @@ const closureDepthMax = 64
 type View struct {
 	intents map[string]*Signed // by hash
 	regions map[string]*regionView
-	ends    map[string]bool // sessions
+	ends    map[string]bool // by writer and session
 	opens   map[string]Ref
 	drills  map[string]*Signed
 	heads   map[string]Ref // by writer/instance
@@ -31,7 +31,7 @@ type regionView struct {
 	intents map[string]bool
 	acks    []*Signed
 	live    map[string]Live // by snapshot, from checkpoints
-	forgot  map[string]bool
+	forgot  map[string]bool // by writer and snapshot: a writer forgets only its own
 }
 
 // NewView returns a view of nothing.
@@ -58,9 +58,9 @@ func (v *View) Add(nonce string, s *Signed) {
 	v.head(s)
 	switch s.Type {
 	case Open:
-		v.opens[s.Session] = s.Ref()
+		v.opens[s.Writer+s.Session] = s.Ref()
 	case End:
-		v.ends[s.Session] = true
+		v.ends[s.Writer+s.Session] = true
 	case Intent:
 		if v.intents[hash] == nil {
 			v.intents[hash] = s.light()
@@ -70,7 +70,7 @@ func (v *View) Add(nonce string, s *Signed) {
 		r.acks = append(r.acks, s.light())
 	case Forget:
 		for _, sn := range s.Snapshots {
-			r.forgot[sn.ID] = true
+			r.forgot[s.Writer+sn.ID] = true
 		}
 	case Drill:
 		v.drills[hash] = s.light()
@@ -80,16 +80,18 @@ func (v *View) Add(nonce string, s *Signed) {
 }
 
 // addCheckpoint takes over what a checkpoint carries on. Claims for another
-// incarnation than the region's own are void there.
+// incarnation than the region's own are void there, and so are claims about
+// another writer's snapshots.
 func (v *View) addCheckpoint(r *regionView, nonce string, s *Signed) {
 	for _, l := range s.Live {
-		if slices.Contains(l.Regions, nonce) {
+		own := l.Intent.Writer == s.Writer && l.Intent.Instance == s.Instance
+		if own && slices.Contains(l.Regions, nonce) {
 			r.live[l.Snapshot] = l
 		}
 	}
 	for _, o := range s.OpenSessions {
-		if _, ok := v.opens[o]; !ok {
-			v.opens[o] = s.Ref()
+		if _, ok := v.opens[s.Writer+o]; !ok {
+			v.opens[s.Writer+o] = s.Ref()
 		}
 	}
 }
@@ -148,11 +150,11 @@ func (v *View) Snapshots() map[string]*Shown {
 func (v *View) showAcks(out map[string]*Shown, nonce string, r *regionView) {
 	for _, ack := range r.acks {
 		intent := v.intents[ack.Intent]
-		if intent == nil || !r.intents[ack.Intent] || !ack.Names(nonce) || !intent.Names(nonce) || intent.Session != ack.Session {
+		if intent == nil || !r.intents[ack.Intent] || !ack.Names(nonce) || !intent.Names(nonce) || intent.Session != ack.Session || intent.Writer != ack.Writer {
 			continue
 		}
 		for _, sn := range ack.Snapshots {
-			if r.forgot[sn.ID] || !names(intent.Snapshots, sn.ID) {
+			if r.forgot[intent.Writer+sn.ID] || !names(intent.Snapshots, sn.ID) {
 				continue
 			}
 			show(out, sn.ID, nonce, intent.Ref(), intent.Session, ack.Seen)
@@ -162,7 +164,7 @@ func (v *View) showAcks(out map[string]*Shown, nonce string, r *regionView) {
 
 func (v *View) showLive(out map[string]*Shown, nonce string, r *regionView) {
 	for id, l := range r.live {
-		if !r.forgot[id] {
+		if !r.forgot[l.Intent.Writer+id] {
 			show(out, id, nonce, l.Intent, l.Session, l.Seen)
 		}
 	}
@@ -232,7 +234,7 @@ func Resolve(ref Ref, intent func(Ref) (*Signed, error)) ([]string, error) {
 // AddIntent keeps an intent that was fetched to resolve a pack set. It shows nothing.
 func (v *View) AddIntent(s *Signed) { v.intents[hex.EncodeToString(s.Hash[:])] = s.light() }
 
-// OpenSessions lists sessions without an end.
+// OpenSessions lists sessions without an end, each as writer and session id.
 func (v *View) OpenSessions() []string {
 	var out []string
 	for s := range v.opens {

@@ -5,7 +5,7 @@ import "errors"
 // Limits of the format, checked when writing and again when reading.
 const (
 	PackMax        = 128 << 20 // bytes of a pack
-	PackTarget     = 32 << 20  // bytes that a pack is meant to reach; a pack buffer's usual capacity
+	PackTarget     = 16 << 20  // bytes that a pack is meant to reach; a pack buffer's usual capacity
 	FramePlainMax  = 4 << 20   // bytes of plaintext in a frame
 	FrameFileMax   = 5 << 20   // bytes of a frame's age file
 	FrameChunksMax = 16384     // chunks in a frame

@@ -136,7 +136,7 @@ func (s *Session) packSet(ctx context.Context, packs map[string]bool, snaps []Pr
 		if err != nil || !base {
 			continue // the whole set is always right
 		}
-		if depth, err := s.depth(ctx, intent); err != nil || depth >= closureDepth {
+		if depth, err := s.Depth(ctx, intent); err != nil || depth >= ClosureDepth {
 			continue
 		}
 		diff := &journal.PackSet{Base: &intent}
@@ -206,7 +206,7 @@ func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signe
 			return err
 		}
 	}
-	if len(s.newKeys) > statPacksMax || s.listed {
+	if len(s.newKeys) > statPacksMax || s.listed || s.reusesBeyondBase(intent) {
 		return s.lookInListing(ctx, c, intent)
 	}
 	for _, key := range s.newKeys {
@@ -226,6 +226,16 @@ func (s *Session) seeIntent(ctx context.Context, c *claim, ref journal.Ref) erro
 		return fmt.Errorf("look again at intent %.8s: %w", ref.Hash, err)
 	}
 	return nil
+}
+
+// reusesBeyondBase reports whether the closure names packs that neither this
+// session stored nor the base covers.
+func (s *Session) reusesBeyondBase(intent *journal.Signed) bool {
+	own := map[string]bool{}
+	for _, k := range s.newKeys {
+		own[k] = true
+	}
+	return intent.Packs != nil && slices.ContainsFunc(intent.Packs.Add, func(k string) bool { return !own[k] })
 }
 
 // lookInListing checks the whole closure against what the region lists.
@@ -336,6 +346,11 @@ func (s *Session) Report(ctx context.Context, t journal.Type, report []byte) (*j
 		return nil, err
 	}
 	s.each(func(c *claim) error { return s.say(ctx, c, signed) })
+	s.r.mu.Lock()
+	for _, c := range s.active() {
+		s.r.view.Add(c.Nonce, signed)
+	}
+	s.r.mu.Unlock()
 	if len(s.active()) == 0 {
 		return nil, fmt.Errorf("put %s report: no region took it: %w", t, s.lost())
 	}

@@ -166,7 +166,7 @@ func (c *Created) objects(opt CreateOptions) ([]object, error) {
 		return nil, err
 	}
 	out = append(out, object{storage.TrustKey(1, sha256.Sum256(trust)), trust})
-	return append(out, object{"RECOVERY.txt", []byte(recoveryText(c.ID))}), nil
+	return append(out, object{storage.RecoveryKey, []byte(recoveryText(c.ID))}), nil
 }
 
 func (c *Created) trust(maintainer seal.Recipient, operators []seal.Recipient, now time.Time) journal.Trust {
@@ -187,9 +187,9 @@ func (c *Created) trust(maintainer seal.Recipient, operators []seal.Recipient, n
 	return t
 }
 
-// sentinelled are the prefixes that every region lists from its first day.
 var errNoRegions = errors.New("no regions are configured")
 
+// sentinelPrefixes are those that every region lists from its first day.
 func sentinelPrefixes() []string { return []string{"trust/", "keys/", "region/", "gc/"} }
 
 func (c *Created) fill(ctx context.Context, r Region, m journal.Member, objects []object, now time.Time) error {
@@ -238,5 +238,5 @@ python3, and the identity (the AGE-SECRET-KEY line) of the kit:
     age -d -i data.key 000000.zst.age | zstd -d gives the chunks of a frame.
 
 The file docs/format.md of the lifeboat source has every field, and prints a
-reader of about a hundred lines of Python that does all of this.
+reader in Python that does all of this.
 `

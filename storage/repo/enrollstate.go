@@ -156,3 +156,14 @@ func lockChains(dir string) (unlock func(), err error) {
 	}
 	return unlock, nil
 }
+
+// CheckIdle fails with ErrInUse while a session of a writer is open whose state
+// lies in dir.
+func CheckIdle(dir string) error {
+	unlock, err := lockChains(dir)
+	if err != nil {
+		return fmt.Errorf("look at the state in %s: %w", dir, err)
+	}
+	unlock()
+	return nil
+}

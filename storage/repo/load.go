@@ -122,7 +122,7 @@ func (l *loader) instance(ctx context.Context, writer, inst string) error {
 	var g errgroup.Group
 	g.SetLimit(loadersMax)
 	for _, name := range names {
-		g.Go(func() error { return l.statement(ctx, name) })
+		g.Go(func() error { return l.statement(ctx, name, true) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (l *loader) checkpoint(ctx context.Context, prefix string) (after string, e
 		if err == nil && s.Type == journal.Checkpoint && s.Head != nil {
 			l.add(l.p, s)
 			for _, ref := range s.Kept {
-				if err := l.statement(ctx, refKey(s, ref)); err != nil {
+				if err := l.statement(ctx, refKey(s, ref), false); err != nil {
 					return "", err
 				}
 			}
@@ -176,8 +176,9 @@ func refKey(s *journal.Signed, ref journal.Ref) string {
 
 // statement reads one statement. One that is damaged, missing or not trusted is
 // reported as a problem of the region and otherwise ignored: it can hide a
-// snapshot in this region, but never invent one.
-func (l *loader) statement(ctx context.Context, key string) error {
+// snapshot in this region, but never invent one. chained ones take part in the
+// check of the chain.
+func (l *loader) statement(ctx context.Context, key string, chained bool) error {
 	s, err := l.fetch(ctx, key)
 	if isAway(err) {
 		return err
@@ -187,6 +188,9 @@ func (l *loader) statement(ctx context.Context, key string) error {
 		return nil
 	}
 	l.add(l.p, s)
+	if !chained {
+		return nil
+	}
 	l.mu.Lock()
 	s.Bytes = nil
 	l.got = append(l.got, s)

@@ -143,7 +143,11 @@ func openRecord(sealed []byte, open func(dst, file []byte) ([]byte, error), limi
 }
 
 func sealManifest(m *Manifest, to *seal.Sealer) ([]byte, error) {
-	plain, err := cbor.Marshal(m)
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	plain, err := mode.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest of %s: %w", m.Workload, err)
 	}

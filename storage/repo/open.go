@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -93,6 +94,7 @@ type Repo struct {
 	regions []*Place
 	keys    Keys
 	cache   *cache
+	forked  error // two trust statements have one number: reading goes on, writing does not
 
 	mu    sync.Mutex
 	view  *journal.View
@@ -320,9 +322,15 @@ func (r *Repo) decideTrust(found []*connection) error {
 			}
 			sum := sha256.Sum256(doc)
 			if r.trust != nil && t.Seq == r.trust.Seq && sum != best {
-				return fmt.Errorf("region %s: two different trust statements with number %d: somebody holds the root key who should not; stop and compare the regions", c.place.Name, t.Seq)
+				r.forked = fmt.Errorf("region %s: two different trust statements have number %d: two hosts were enrolled at once, or somebody holds the root key who should not; compare trust/ of the regions, and remove the wrong one", c.place.Name, t.Seq)
+				r.opt.Events.warn("trust_fork", "%v", r.forked)
 			}
-			if r.trust == nil || t.Seq > r.trust.Seq {
+			newer := r.trust == nil || t.Seq > r.trust.Seq
+			if newer {
+				r.forked = nil
+			}
+			// Of two with one number all readers take the same: that with the lower hash.
+			if newer || t.Seq == r.trust.Seq && bytes.Compare(sum[:], best[:]) < 0 {
 				r.trust, best = t, sum
 			}
 		}

@@ -20,7 +20,7 @@ import (
 // Limits of reading.
 const (
 	fetchersMax = 6         // ranges fetched and decoded at once
-	rangeMax    = 8 << 20   // bytes of one range request
+	rangeMax    = 4 << 20   // bytes of one range request
 	gapMax      = 256 << 10 // unwanted bytes between two frames that are fetched along
 )
 
@@ -423,4 +423,10 @@ func (rd *Reader) Lengths(_ context.Context, want []pack.ChunkID, lengths []uint
 		}
 	}
 	return nil
+}
+
+// Inline gives a page that rides in the manifest.
+func (rd *Reader) Inline(id pack.ChunkID) ([]byte, bool) {
+	page, ok := rd.overlay[id]
+	return page, ok
 }

@@ -89,13 +89,9 @@ func (r *Repo) MayMirror(doc []byte, nonce string) (bool, error) {
 
 // PutObject copies one hash-named object into a region of the session.
 func (s *Session) PutObject(ctx context.Context, key string, data []byte) error {
-	hash, ok := storage.HashOf(key)
-	if !ok {
-		return fmt.Errorf("copy %s: its name carries no hash", key)
-	}
 	for _, c := range s.active() {
-		if err := c.Store.Put(ctx, key, data, hash); err != nil {
-			return fmt.Errorf("copy %s to %s: %w", key, c.Name, err)
+		if err := c.PutObject(ctx, key, data); err != nil {
+			return err
 		}
 		s.r.opt.Events.stored(c.Name, int64(len(data)))
 	}
@@ -105,9 +101,26 @@ func (s *Session) PutObject(ctx context.Context, key string, data []byte) error 
 // PutSentinel marks the end of a prefix in the regions of the session.
 func (s *Session) PutSentinel(ctx context.Context, key string) error {
 	for _, c := range s.active() {
-		if err := put(ctx, c.Store, key, []byte(storage.Sentinel)); err != nil {
+		if err := c.PutSentinel(ctx, key); err != nil {
 			return fmt.Errorf("region %s: %w", c.Name, err)
 		}
 	}
 	return nil
+}
+
+// PutObject copies one hash-named object into the region.
+func (p *Place) PutObject(ctx context.Context, key string, data []byte) error {
+	hash, ok := storage.HashOf(key)
+	if !ok {
+		return fmt.Errorf("copy %s: its name carries no hash", key)
+	}
+	if err := p.Store.Put(ctx, key, data, hash); err != nil {
+		return fmt.Errorf("copy %s to %s: %w", key, p.Name, err)
+	}
+	return nil
+}
+
+// PutSentinel marks the end of a prefix in the region.
+func (p *Place) PutSentinel(ctx context.Context, key string) error {
+	return put(ctx, p.Store, key, []byte(storage.Sentinel))
 }

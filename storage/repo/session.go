@@ -25,11 +25,14 @@ import (
 const (
 	slotsMax       = 8       // sessions one host may have open at once
 	packsListMax   = 4 << 20 // packs one writer may list in a region
-	closureDepth   = 24      // intents a pack set is built from before it is written whole again
 	gcListMax      = 100_000
 	statPacksMax   = 32 // new packs looked at one by one before the acknowledgement; more are listed
 	buffersDefault = 5  // pack buffers in flight
 )
+
+// ClosureDepth is from how many intents a pack set is built before it is
+// computed anew and written whole.
+const ClosureDepth = 16
 
 // SessionOptions says how a session behaves.
 type SessionOptions struct {
@@ -99,6 +102,9 @@ func (r *Repo) Begin(ctx context.Context, opt SessionOptions) (*Session, error) 
 	}
 	if err := r.trust.MayWrite(); err != nil {
 		return nil, fmt.Errorf("begin session: %w", err)
+	}
+	if r.forked != nil {
+		return nil, fmt.Errorf("begin session: %w", r.forked)
 	}
 	w, ok := r.trust.Enrolled(r.opt.State.Writer())
 	if !ok || w.Disabled {
@@ -191,7 +197,7 @@ func (s *Session) takeSlot() error {
 
 func (s *Session) resumeChain() {
 	if s.chain.Instance == "" || s.chain.Session != "" {
-		s.chain = chainFile{Instance: newNonce()}
+		s.chain = chainFile{Instance: newNonce(), CheckpointAt: s.opt.Now().UnixNano()}
 	}
 	s.log = journal.Log{Writer: s.r.opt.State.Writer(), Instance: s.chain.Instance, Head: s.chain.Head}
 }
@@ -249,8 +255,7 @@ func (s *Session) markOpen() error {
 
 func (s *Session) joinRegion(ctx context.Context, c *claim, open *journal.Signed) error {
 	if open.Seq == 1 {
-		prefix := storage.InstancePrefix("journal", s.log.Writer, s.log.Instance)
-		if err := put(ctx, c.Store, storage.SentinelKey(prefix), []byte(storage.Sentinel)); err != nil {
+		if err := s.putSentinels(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -258,6 +263,21 @@ func (s *Session) joinRegion(ctx context.Context, c *claim, open *journal.Signed
 		return err
 	}
 	return s.checkGC(ctx, c)
+}
+
+// putSentinels marks the ends of the prefixes that a new instance writes under,
+// so that a listing that was cut short shows.
+func (s *Session) putSentinels(ctx context.Context, c *claim) error {
+	prefixes := []string{storage.PacksPrefix + s.log.Writer + "/"}
+	for _, kind := range []string{storage.IndexPrefix, storage.ManifestPrefix, storage.JournalPrefix} {
+		prefixes = append(prefixes, storage.InstancePrefix(kind, s.log.Writer, s.log.Instance))
+	}
+	for _, p := range prefixes {
+		if err := c.PutSentinel(ctx, storage.SentinelKey(p)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkGC refuses a region in which packs are being collected: this lifeboat
@@ -535,8 +555,8 @@ func (s *Session) ClosureOf(ctx context.Context, snapshot string) (keys []string
 	return keys, intent, base, err
 }
 
-// depth counts the intents that a pack set built on ref would be resolved from.
-func (s *Session) depth(ctx context.Context, ref journal.Ref) (int, error) {
+// Depth counts the intents that a pack set built on ref would be resolved from.
+func (s *Session) Depth(ctx context.Context, ref journal.Ref) (int, error) {
 	n := 0
 	for next := &ref; next != nil; n++ {
 		st, err := s.r.intent(ctx, *next)

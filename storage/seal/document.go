@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-const documentMax = 16 << 20 // bytes; the largest are journal checkpoints
+const documentMax = 64 << 20 // bytes; the largest are intents with a whole pack set
 
 // The second line of a document: {"key":"<16 hex>","sig":"<base64>"} and a
 // newline.

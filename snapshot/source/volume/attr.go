@@ -85,7 +85,14 @@ func readlink(fd int) ([]byte, error) {
 // link's own attributes.
 func readXattrs(fd int) (xattrs []catalog.Xattr, whole bool) {
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
-	names, err := fill(xattrListMax, func(b []byte) (int, error) { return unix.Listxattr(path, b) })
+	return collectXattrs(
+		func(b []byte) (int, error) { return unix.Listxattr(path, b) },
+		func(name string, b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+}
+
+// collectXattrs reads all attributes through the two system calls.
+func collectXattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) (xattrs []catalog.Xattr, whole bool) {
+	names, err := fill(xattrListMax, list)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil, true
 	}
@@ -98,7 +105,7 @@ func readXattrs(fd int) (xattrs []catalog.Xattr, whole bool) {
 		if len(name) == 0 {
 			continue
 		}
-		value, err := fill(xattrValueMax, func(b []byte) (int, error) { return unix.Getxattr(path, string(name), b) })
+		value, err := fill(xattrValueMax, func(b []byte) (int, error) { return get(string(name), b) })
 		if errors.Is(err, unix.ENODATA) {
 			continue // removed meanwhile
 		}
@@ -112,9 +119,11 @@ func readXattrs(fd int) (xattrs []catalog.Xattr, whole bool) {
 	return xattrs, whole
 }
 
-// fill calls get with a buffer that is large enough, at most max bytes.
+// fill calls get with a buffer that is large enough, at most max bytes. Most
+// objects have no attributes at all: the first buffer stays on the stack.
 func fill(max int, get func([]byte) (int, error)) ([]byte, error) {
-	buf := make([]byte, 256)
+	var first [256]byte
+	buf := first[:]
 	for try := 1; ; try++ {
 		n, err := retry(func() (int, error) { return get(buf) })
 		if err == nil {

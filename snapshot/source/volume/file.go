@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"lifeboat/snapshot/catalog"
 )
 
 // fileRead does not block on a fifo that took a file's name, nor change its access time.
@@ -16,8 +18,9 @@ const fileRead = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCT
 // File is a regular file open for reading. Its methods may be called from several
 // goroutines at once, but none during or after Close.
 type File struct {
-	fd   int
-	stat Stat
+	fd     int
+	owners *owners
+	stat   Stat
 }
 
 // Open opens the regular file of a Stat for reading, relative to its directory,
@@ -43,7 +46,7 @@ func (v *Volume) open(s *Stat) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{fd: fd, stat: Stat{Path: append([]byte(nil), s.Path...), dir: s.dir}}
+	f := &File{fd: fd, owners: v.owners, stat: Stat{Path: append([]byte(nil), s.Path...), dir: s.dir}}
 	if err = statFD(fd, &f.stat); err == nil && !f.stat.same(s) {
 		err = ErrReplaced
 	}
@@ -84,6 +87,20 @@ func (f *File) Changed() (bool, error) {
 	}
 	was := &f.stat
 	return now.Size != was.Size || now.MTime != was.MTime || now.CTime != was.CTime, nil
+}
+
+// Attributes sets what Volume.Attributes sets, read from the open file itself:
+// it costs one system call where the other costs five.
+func (f *File) Attributes(e *catalog.Entry) {
+	e.User, e.Group = f.owners.user(f.stat.UID), f.owners.group(f.stat.GID)
+	e.Target = nil
+	var whole bool
+	e.Xattrs, whole = collectXattrs(
+		func(b []byte) (int, error) { return unix.Flistxattr(f.fd, b) },
+		func(name string, b []byte) (int, error) { return unix.Fgetxattr(f.fd, name, b) })
+	if !whole {
+		e.Flags |= catalog.Partial
+	}
 }
 
 // Close closes the file.
