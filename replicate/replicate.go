@@ -265,18 +265,19 @@ func (p *Plan) Run(ctx context.Context, opt Options) ([]Result, error) {
 	return out, errors.Join(all...)
 }
 
+// fill closes one gap. Where only statements and the like are missing, they are
+// mirrored as they are; snapshots need a session of the replicator's own.
 func (p *Plan) fill(ctx context.Context, g Gap, opt Options, res *Result) (err error) {
+	if len(g.Snapshots) == 0 {
+		return p.mirror(ctx, g, opt, res)
+	}
 	s, err := p.r.Begin(ctx, repo.SessionOptions{Required: 1, Only: g.Region, Now: opt.Now, Buffers: 1, Verify: pack.VerifyOff})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.End(context.WithoutCancel(ctx), err != nil)) }()
-	failed, err := p.copyAll(ctx, s, g, opt, res)
-	if err != nil {
+	if err := p.copyAll(ctx, s, g, opt, res); err != nil {
 		return err
-	}
-	if len(failed) > 0 {
-		return fmt.Errorf("%d objects could not be copied, the first: %w", len(failed), failed[0])
 	}
 	for ids := range slices.Chunk(g.Snapshots, publishMax) {
 		if _, err := s.PublishCopies(ctx, repo.Copies{Snapshots: ids, Packs: g.packs}); err != nil {
@@ -287,9 +288,25 @@ func (p *Plan) fill(ctx context.Context, g Gap, opt Options, res *Result) (err e
 	return nil
 }
 
+// target is where objects are put: a session, or the region itself.
+type target interface {
+	PutObject(ctx context.Context, key string, data []byte) error
+	PutSentinel(ctx context.Context, key string) error
+}
+
+func (p *Plan) mirror(ctx context.Context, g Gap, opt Options, res *Result) error {
+	for _, place := range p.r.Places() {
+		if place.Name == g.Region {
+			return p.copyAll(ctx, place, g, opt, res)
+		}
+	}
+	return fmt.Errorf("region %s: %w", g.Region, storage.ErrUnreachable)
+}
+
 // copyAll copies kind by kind, so that a crash leaves nothing that refers to
 // what is not there.
-func (p *Plan) copyAll(ctx context.Context, s *repo.Session, g Gap, opt Options, res *Result) (failed []error, err error) {
+func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *Result) error {
+	var failed []error
 	results := make(chan outcome)
 	done := make(chan struct{})
 	go func() {
@@ -321,7 +338,10 @@ func (p *Plan) copyAll(ctx context.Context, s *repo.Session, g Gap, opt Options,
 	}
 	close(results)
 	<-done
-	return failed, ctx.Err()
+	if len(failed) > 0 {
+		return fmt.Errorf("%d objects could not be copied, the first: %w", len(failed), failed[0])
+	}
+	return ctx.Err()
 }
 
 type outcome struct {
@@ -341,7 +361,7 @@ func (e Events) skipped(region, key string, err error) {
 	}
 }
 
-func (p *Plan) copyOne(ctx context.Context, s *repo.Session, to string, o Object) error {
+func (p *Plan) copyOne(ctx context.Context, s target, to string, o Object) error {
 	if strings.HasSuffix(o.Key, storage.SentinelName) {
 		return s.PutSentinel(ctx, o.Key)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,8 @@ type Damage struct {
 	AffectsTotal int        `json:"affects_total"`
 	// HealableFrom are the regions that were seen to hold good bytes.
 	HealableFrom []string `json:"healable_from"`
+	// InPlace says that the object has the right size and wrong bytes.
+	InPlace bool `json:"changed_in_place,omitempty"`
 	// Files are some of those that lose contents; only for data packs.
 	Files      []string `json:"files,omitempty"`
 	FilesTotal int64    `json:"files_total,omitempty"` // in the newest affected recovery points
@@ -200,6 +203,7 @@ type scrub struct {
 	names      map[string]Affected // by snapshot id
 	chosen     []string            // ids of the snapshots to check, newest first
 	packs      packTable
+	format     []byte // format.json, as a region has it right
 }
 
 // scan is one region of a scrub.
@@ -211,6 +215,7 @@ type scan struct {
 
 	objects    atomic.Int64
 	trustSeq   uint64           // newest statement that verified here; 0: none
+	trust      *journal.Trust   // that statement
 	small      map[string]int64 // sizes of the listed small objects, by key
 	seen       []packSeen       // by pack number
 	packs      int64
@@ -323,8 +328,8 @@ func isAway(ctx context.Context, err error) bool {
 	if err == nil {
 		return false
 	}
-	if ctx.Err() != nil || storage.IsTemporary(err) {
-		return true
+	if ctx.Err() != nil || storage.IsTemporary(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return true // a body that ends early says nothing of the others
 	}
 	for _, away := range []error{storage.ErrUnreachable, storage.ErrNoBucket, storage.ErrDenied, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, away) {

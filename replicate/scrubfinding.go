@@ -18,6 +18,9 @@ const (
 	kindRegion   = "region"
 )
 
+// missing is the problem of what is not there.
+const missing = "missing"
+
 // finding is a damage while it is being found out about.
 type finding struct {
 	Damage
@@ -101,7 +104,7 @@ func (s *scrub) inspect(ctx context.Context, g *scan, key string, limit int64) [
 	s.count(g, 1, 0)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		s.find(g, key, "missing")
+		s.find(g, key, missing)
 	case err != nil:
 		s.find(g, key, "cannot be read: %v", err)
 	case len(data) == 0:
@@ -125,20 +128,27 @@ func (s *scrub) mismatch(g *scan, key string, size int64, sum [32]byte) *finding
 // present asks a region by name for an object that its listing did not show.
 // An object that is there after all proves that the listing cannot be trusted.
 func (s *scrub) present(ctx context.Context, g *scan, key string) (size int64, there bool) {
+	size, there = s.ask(ctx, g, key)
+	if there {
+		s.findAs(kindListing, g, key, "the listing hides it: asked by name, the region has it")
+	}
+	return size, there
+}
+
+// ask looks for an object by its name.
+func (s *scrub) ask(ctx context.Context, g *scan, key string) (size int64, there bool) {
 	info, err := g.Store.Stat(ctx, key)
 	s.count(g, 1, 0)
 	switch {
+	case err == nil:
+		return info.Size, true
 	case errors.Is(err, storage.ErrNotFound):
-		return 0, false
 	case isAway(ctx, err):
 		s.leave(g, fmt.Errorf("look at %s: %w", key, err))
-		return 0, false
-	case err != nil:
+	default:
 		s.find(g, key, "cannot be looked at: %v", err)
-		return 0, false
 	}
-	s.findAs(kindListing, g, key, "the listing hides it: asked by name, the region has it")
-	return info.Size, true
+	return 0, false
 }
 
 // lag notes an object that a region lacks because it was away.

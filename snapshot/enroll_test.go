@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"encoding/hex"
 	"testing"
+	"time"
 
 	"lifeboat/snapshot"
 	"lifeboat/storage/repo"
@@ -37,6 +38,7 @@ func TestEnrolledHostGoesOn(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	want := writeTree(t, dir, 1)
+	w.clock = w.clock.Add(time.Hour) // the files are not fresh any more
 	_, first := w.backup(dir)
 
 	for _, before := range []string{w.made.Writer.ID, ""} {

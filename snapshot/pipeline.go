@@ -357,6 +357,9 @@ func (p *pipeline) writeSlot(s slot) error {
 		if it.drop {
 			continue
 		}
+		if it.entry.Flags&catalog.Partial != 0 {
+			p.r.problem(it.entry.Path, &p.r.stats.Partial, "its attributes or times could not all be recorded")
+		}
 		err := p.r.builder.Add(&it.entry)
 		if errors.Is(err, catalog.ErrInvalid) {
 			p.r.problem(it.entry.Path, &p.r.stats.Unreadable, err.Error())

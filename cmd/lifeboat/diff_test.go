@@ -108,7 +108,7 @@ func TestDiffForms(t *testing.T) {
 	l.fails(NoRecoveryPoint, "has no /nowhere", "diff", "latest~1", "latest", "--path", "/nowhere")
 	l.fails(NoRecoveryPoint, "2 recovery points, 7 back", "diff", "latest~7", "latest")
 	l.fails(Usage, "two paths", "diff", "latest~1:a", "latest:b")
-	l.fails(Usage, "does not name a snapshot", "diff", "latest~1", "l@")
+	l.fails(Usage, "does not name a snapshot", "diff", "latest~1", ".")
 	l.fails(Usage, "accepts 2 arg", "diff", "latest")
 }
 

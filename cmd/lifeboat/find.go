@@ -236,7 +236,7 @@ func (a *app) timelines(ctx context.Context, r *repo.Repo, f findFlags) ([]*time
 	for _, s := range all {
 		key := [2]string{s.Workload, s.Host}
 		if byName[key] == nil {
-			byName[key] = &timeline{workload: s.Workload, host: s.Host, tracks: map[string]*track{}}
+			byName[key] = &timeline{workload: s.Workload, host: s.Host, tracks: map[string]*track{}, most: findMatchesMax}
 			out = append(out, byName[key])
 			hosts[s.Workload]++
 		}
@@ -301,7 +301,7 @@ func (a *app) findRecords() *records {
 // tell prints what a timeline found.
 func (a *app) tell(out *records, l *timeline, data *findData) error {
 	if l.dropped > 0 {
-		a.warn("too_many_matches", fmt.Sprintf("%s: more than %d matches; %d are not shown", l.label, findMatchesMax, l.dropped), "workload", l.workload)
+		a.warn("too_many_matches", fmt.Sprintf("%s: more than %d versions match; %d are not shown: narrow the pattern, or use --since", l.label, l.most, l.dropped), "workload", l.workload)
 	}
 	p := a.page(a.stdout)
 	for _, path := range l.sorted() {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"lifeboat/snapshot/catalog"
+	"lifeboat/storage/repo"
 )
 
 // history makes a file that changes, goes and comes back, and one that stays.
@@ -38,7 +42,6 @@ func TestFindTellsWhenAFileWasThere(t *testing.T) {
 		t.Errorf("data = %v", data)
 	}
 	m := list(data, "matches")[0]
-	at := func(i int) string { return l.points[i].Format(time.RFC3339) }
 	hour := func(v any) string {
 		s, _ := v.(string)
 		p, err := time.Parse(time.RFC3339Nano, s)
@@ -47,7 +50,7 @@ func TestFindTellsWhenAFileWasThere(t *testing.T) {
 		}
 		return p.Truncate(time.Minute).Format(time.RFC3339)
 	}
-	if m["path"] != l.src+"/inv/2026-10.pdf" || m["present"] != false || hour(m["absent_since"]) != at(5) || m["host"] != "db1" {
+	if m["path"] != l.src+"/inv/2026-10.pdf" || m["present"] != false || hour(m["absent_since"]) != l.at(5) || m["host"] != "db1" {
 		t.Errorf("match = %v", m)
 	}
 	if want := "lifeboat restore files --snapshot " + l.ids[4][:8] + " --path " + l.src + "/inv/2026-10.pdf --to ./restored"; m["restore"] != want {
@@ -66,12 +69,12 @@ func TestFindTellsWhenAFileWasThere(t *testing.T) {
 	}
 	for i, w := range want {
 		v := versions[i]
-		if hour(v["from_at"]) != at(w.from) || hour(v["to_at"]) != at(w.to) || v["size_bytes"] != w.size || v["state"] != w.state ||
+		if hour(v["from_at"]) != l.at(w.from) || hour(v["to_at"]) != l.at(w.to) || v["size_bytes"] != w.size || v["state"] != w.state ||
 			v["first_snapshot_id"] != l.ids[w.from] || v["last_snapshot_id"] != l.ids[w.to] || (v["from_oldest"] == true) != w.oldest {
 			t.Errorf("version %d = %v", i, v)
 		}
-		if w.gone >= 0 && hour(v["absent_since"]) != at(w.gone) {
-			t.Errorf("version %d is absent since %v, want %s", i, v["absent_since"], at(w.gone))
+		if w.gone >= 0 && hour(v["absent_since"]) != l.at(w.gone) {
+			t.Errorf("version %d is absent since %v, want %s", i, v["absent_since"], l.at(w.gone))
 		}
 	}
 	stays := list(l.must("find", "stays.pdf"), "matches")[0]
@@ -97,8 +100,8 @@ func TestFindFilters(t *testing.T) {
 		{"**/inv/s*", "stays.pdf"},
 		{"*.pdf --snapshot files@latest", "link.pdf stays.pdf"},
 		{"2026* --snapshot latest~4", "2026-10.pdf"},
-		{"2026* --since 2026-11-01T08:00Z", ""},
-		{"2026* --since 2026-11-01T07:00Z", "2026-10.pdf"},
+		{"2026* --since " + l.at(5), ""},
+		{"2026* --since " + l.at(4), "2026-10.pdf"},
 		{"*.pdf --newer 2200-01-01", ""},
 		{"*.pdf --newer 1999-01-01 --type f", "2026-10.pdf stays.pdf"},
 	} {
@@ -127,7 +130,7 @@ func TestFindOutputs(t *testing.T) {
 		t.Fatalf("exit %d: %s", exit, l.stderr.String())
 	}
 	rows := l.rows()
-	if len(rows) != 4 || rows[0][7] != "PATH" || rows[1][1] != "replaced" || rows[3][1] != "absent" || rows[3][4] != l.points[5].Format(time.RFC3339) || rows[1][5] != "3" {
+	if len(rows) != 4 || rows[0][7] != "PATH" || rows[1][1] != "replaced" || rows[3][1] != "absent" || rows[3][4] != l.at(5) || rows[1][5] != "3" {
 		t.Errorf("rows = %q", rows)
 	}
 	l.run("find", "*.pdf", "-o", "name")
@@ -140,12 +143,13 @@ func TestFindOutputs(t *testing.T) {
 	}
 	l.tty = true
 	l.run("find", "2026*", "--progress", "none", "--color", "never")
+	at := func(i int) string { return l.points[i].Format("2006-01-02 15:04:05") }
 	want := "files:" + l.src + "/inv/2026-10.pdf\n" +
-		"  present   ≤ 2026-11-01 03:00:00 … 2026-11-01 04:00:00   3 B   last in " + l.ids[1][:8] + "\n" +
-		"  present   2026-11-01 05:00:00   10 B   last in " + l.ids[2][:8] + "\n" +
-		"  absent    since 2026-11-01 06:00:00\n" +
-		"  present   2026-11-01 07:00:00   10 B   last in " + l.ids[4][:8] + "\n" +
-		"  absent    since 2026-11-01 08:00:00\n" +
+		"  present   ≤ " + at(0) + " … " + at(1) + "   3 B   last in " + l.ids[1][:8] + "\n" +
+		"  present   " + at(2) + "   10 B   last in " + l.ids[2][:8] + "\n" +
+		"  absent    since " + at(3) + "\n" +
+		"  present   " + at(4) + "   10 B   last in " + l.ids[4][:8] + "\n" +
+		"  absent    since " + at(5) + "\n" +
 		"  → lifeboat restore files --snapshot " + l.ids[4][:8] + " --path " + l.src + "/inv/2026-10.pdf --to ./restored\n"
 	if l.stdout.String() != want {
 		t.Errorf("terminal:\n%s\nwant\n%s", l.stdout.String(), want)
@@ -193,5 +197,41 @@ func TestShellQuote(t *testing.T) {
 	}
 	if got := globEscape(`/a*b?[c]{d}\`); got != `/a\*b\?\[c]\{d}\\` {
 		t.Errorf("glob: %s", got)
+	}
+}
+
+// What does not fit any more is counted, and nothing false is said of the rest.
+func TestFindForgetsAloud(t *testing.T) {
+	l := &timeline{workload: "files", tracks: map[string]*track{}, most: 2}
+	point := func() int {
+		l.points = append(l.points, repo.Snapshot{Summary: repo.Summary{ID: strings.Repeat(fmt.Sprint(len(l.points)), 64)}})
+		return len(l.points) - 1
+	}
+	entry := func(name string, size int64) *catalog.Entry { return &catalog.Entry{Path: []byte(name), Size: size} }
+	point()
+	l.begin(entry("a", 1))
+	l.begin(entry("b", 1))
+	l.begin(entry("c", 1))
+	now := point()
+	l.end([]byte("a"), now, false)
+	l.begin(entry("a", 2))
+	l.end([]byte("b"), now, true)
+	now = point()
+	l.end([]byte("c"), now, true)
+	if len(l.tracks) != 2 || l.dropped != 2 || l.kept != 2 {
+		t.Fatalf("%d paths, %d versions, %d dropped", len(l.tracks), l.kept, l.dropped)
+	}
+	w := &lab{world: &world{}}
+	w.world.run("version")
+	a, b := w.app.findRecord(l, "a"), w.app.findRecord(l, "b")
+	if !a.Present || a.More != 1 || len(a.Versions) != 1 || a.Versions[0].State != "replaced" || !a.AbsentSince.IsZero() {
+		t.Errorf("a = %+v", a)
+	}
+	if b.Present || b.Versions[0].State != "absent" || b.More != 0 {
+		t.Errorf("b = %+v", b)
+	}
+	l.end([]byte("a"), now, true)
+	if a = w.app.findRecord(l, "a"); a.Present {
+		t.Errorf("a after its end = %+v", a)
 	}
 }

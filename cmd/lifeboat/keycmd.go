@@ -240,8 +240,7 @@ func (a *app) keyKitCommand() *cobra.Command {
 		case (out == "") == (test == ""):
 			return nil, false, &Fail{Code: Usage, Message: "give one of --out and --test", Hint: "to see whether a kit works: lifeboat key recovery-kit --test FILE"}
 		case test != "":
-			d, err := a.testKit(ctx, test)
-			return d, false, err
+			return a.testKit(ctx, test)
 		}
 		return a.rewriteKit(ctx, out)
 	})
@@ -337,18 +336,18 @@ func (a *app) kitOptions(path string, kit seal.Kit, set regionSet) (repo.Options
 }
 
 // testKit proves a kit in every region apart. Nothing of this host is used.
-func (a *app) testKit(ctx context.Context, path string) (*kitData, error) {
+func (a *app) testKit(ctx context.Context, path string) (any, bool, error) {
 	kit, err := a.readKit(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	set, err := a.kitRegions(kit)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	opt, err := a.kitOptions(path, kit, set)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	d := &kitData{Kit: path, CreatedAt: kit.CreatedAt, Operator: kit.Identity.Recipient().Fingerprint(), Tested: true}
 	if opt.ID != (repo.ID{}) {
@@ -377,7 +376,7 @@ func (a *app) testKit(ctx context.Context, path string) (*kitData, error) {
 		a.progress.add(0, 1)
 	}
 	a.progress.done()
-	return d, errors.Join(all...)
+	return d, false, errors.Join(all...)
 }
 
 // proveKit opens one region with the kit alone.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +40,9 @@ paths: {state: %s/state, cache: %s/cache}
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	dir := t.TempDir()
-	l := &lab{world: &world{}, t: t, dir: dir, src: filepath.Join(dir, "src"), clock: time.Date(2026, 11, 1, 2, 0, 0, 0, time.UTC)}
+	// The clock stands tomorrow: files that were written just now are not fresh any more.
+	tomorrow := time.Now().UTC().Truncate(24 * time.Hour).Add(26 * time.Hour)
+	l := &lab{world: &world{}, t: t, dir: dir, src: filepath.Join(dir, "src"), clock: tomorrow}
 	if err := os.Mkdir(l.src, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +68,13 @@ func (l *lab) configure(host string) {
 func (l *lab) run(args ...string) int {
 	l.stdout.Reset()
 	l.stderr.Reset()
-	now := func() time.Time { l.clock = l.clock.Add(time.Millisecond); return l.clock }
+	var mu sync.Mutex // progress asks for the time from a goroutine of its own
+	now := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		l.clock = l.clock.Add(time.Millisecond)
+		return l.clock
+	}
 	a := newApp(strings.NewReader(l.stdin), &l.stdout, &l.stderr, func(name string) string { return l.env[name] }, now)
 	a.isTTY = func(any) bool { return l.tty }
 	root := a.root()
@@ -145,6 +154,9 @@ func (l *lab) rows() [][]string {
 	}
 	return out
 }
+
+// at is the time of a backup as a pipe shows it.
+func (l *lab) at(point int) string { return l.points[point].Format(time.RFC3339) }
 
 func list(data map[string]any, name string) []map[string]any {
 	var out []map[string]any

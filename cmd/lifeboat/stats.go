@@ -39,8 +39,7 @@ func (a *app) statsCommand() *cobra.Command {
 			}
 			return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("cannot group by %q", by), Hint: hint}
 		}
-		d, err := a.stats(ctx, strings.Join(args, ""), by)
-		return d, false, err
+		return a.stats(ctx, strings.Join(args, ""), by)
 	})
 }
 
@@ -112,18 +111,18 @@ type statsData struct {
 	By      []statsRow `json:"by"`
 }
 
-func (a *app) stats(ctx context.Context, workload, by string) (*statsData, error) {
+func (a *app) stats(ctx context.Context, workload, by string) (any, bool, error) {
 	r, _, err := a.openRepo(ctx, access{names: true, region: true})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	all, err := r.Snapshots(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if workload != "" {
 		if all, err = ofWorkload(all, workload); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	d := &statsData{Workload: workload, Grouped: by, By: []statsRow{}}
@@ -139,7 +138,7 @@ func (a *app) stats(ctx context.Context, workload, by string) (*statsData, error
 		err = d.addPacks(ctx, r)
 	}
 	d.finish()
-	return d, err
+	return d, false, err
 }
 
 // group makes rows of snapshots, in the order in which they first come.

@@ -64,10 +64,10 @@ type timeline struct {
 	single                bool            // one point was asked for: nothing is said of others
 	unreadable            int
 
-	tracks map[string]*track // by path
-	kept   int               // versions in tracks
-	// dropped counts the versions that were too many.
-	dropped int
+	tracks  map[string]*track // by path
+	most    int               // versions that tracks may hold
+	kept    int               // versions in tracks
+	dropped int               // versions that were too many
 }
 
 // track is one path through time.
@@ -176,7 +176,7 @@ func (s *search) step(ctx context.Context, l *timeline, a, b *openCatalog) error
 // begin notes that a version appears in the newest point.
 func (l *timeline) begin(e *catalog.Entry) {
 	t := l.tracks[string(e.Path)]
-	if l.kept >= findMatchesMax {
+	if l.kept >= l.most {
 		l.dropped++
 		if t != nil {
 			t.on, t.more = true, t.more+1

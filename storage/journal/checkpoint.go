@@ -14,13 +14,13 @@ const keptMax = 128
 // everywhere, and the newest drills.
 func (v *View) Carry(writer, instance string) (live []Live, kept []Ref) {
 	all := map[string]*Live{}
-	for nonce, r := range v.regions {
+	for _, r := range v.regions {
 		for _, ack := range r.acks {
 			v.carryAck(all, ack, writer, instance)
 		}
 		for id, l := range r.live {
 			if l.Intent.Writer == writer && l.Intent.Instance == instance && !v.forgottenEverywhere(writer+id) {
-				carry(all, l, []string{nonce})
+				carry(all, l, l.Regions) // also of regions that are away
 			}
 		}
 	}

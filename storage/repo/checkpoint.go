@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"lifeboat/storage"
@@ -26,12 +27,16 @@ func (s *Session) checkpointDue() bool {
 // checkpoint puts a statement that stands for all before it, into each region
 // that holds what it stands for. Nothing is removed: a reader that does not find
 // it, or does not trust it, reads the statements themselves. A failure costs
-// nothing but a longer listing.
+// nothing but a longer listing; a checkpoint that left something out would hide
+// it, so in any doubt there is none.
 func (s *Session) checkpoint(ctx context.Context) {
 	if !s.checkpointDue() {
 		return
 	}
-	view := s.r.View()
+	view, whole := s.ownJournal(ctx)
+	if !whole {
+		return
+	}
 	live, kept := view.Carry(s.log.Writer, s.log.Instance)
 	head := s.log.Head
 	st := journal.Statement{Type: journal.Checkpoint, Writer: s.log.Writer, Instance: s.log.Instance, Seq: head.Seq, Prev: head.Hash, At: s.opt.Now(),
@@ -73,4 +78,38 @@ func (s *Session) checkpoint(ctx context.Context) {
 	if told {
 		s.chain.Checkpointed, s.chain.CheckpointAt = head.Seq, s.opt.Now().UnixNano()
 	}
+}
+
+// ownJournal reads what every region of the session holds of this instance now:
+// the view of the repository is as old as the run, and another run of this host
+// may have used the instance since, or a region gone back in time. whole says
+// that no statement up to the head is missing from all regions, so that no
+// acknowledgement that was ever attempted is unknown.
+func (s *Session) ownJournal(ctx context.Context) (view *journal.View, whole bool) {
+	view = journal.NewView()
+	var mu sync.Mutex
+	seen, covered := map[uint64]bool{}, uint64(0)
+	add := func(p *Place, st *journal.Signed) {
+		mu.Lock()
+		defer mu.Unlock()
+		view.Add(p.Nonce, st)
+		seen[st.Seq] = true
+		if st.Type == journal.Checkpoint {
+			covered = max(covered, st.Head.Seq)
+		}
+	}
+	for _, c := range s.active() {
+		view.AddRegion(c.Nonce)
+		place := *c.Place // its list of problems is not the one to lengthen here
+		l := &loader{r: s.r, p: &place, add: add, mu: &sync.Mutex{}}
+		if err := l.instance(ctx, s.log.Writer, s.log.Instance); err != nil {
+			return nil, false
+		}
+	}
+	for seq := covered + 1; seq <= s.log.Head.Seq; seq++ {
+		if !seen[seq] {
+			return nil, false
+		}
+	}
+	return view, true
 }

@@ -249,11 +249,16 @@ func (s *Session) lookInListing(ctx context.Context, c *claim, intent *journal.S
 			want[k] = true
 		}
 	}
-	for _, w := range s.r.trust.Writers {
-		if !s.r.trust.MayReuse(s.log.Writer, w.ID) {
-			continue
+	writers := map[string]bool{} // a replicator's packs are other writers' ones, too
+	for k := range want {
+		_, parts, err := storage.Parse(k)
+		if err != nil {
+			return fmt.Errorf("look again at %s: %w", k, err)
 		}
-		for info, err := range c.Store.List(ctx, storage.ListOptions{Prefix: "packs/" + w.ID + "/"}) {
+		writers[parts.Writer] = true
+	}
+	for w := range writers {
+		for info, err := range c.Store.List(ctx, storage.ListOptions{Prefix: "packs/" + w + "/"}) {
 			if err != nil {
 				return fmt.Errorf("list packs: %w", err)
 			}
@@ -321,7 +326,7 @@ func (s *Session) results(acked map[string]bool, seen map[string]time.Time) []Re
 // remember makes the view show what was just committed, so that the next
 // snapshot of the session can build on it.
 func (s *Session) remember(intent *journal.Signed, acked map[string]bool, seen map[string]time.Time) {
-	ack := &journal.Signed{Statement: journal.Statement{Type: journal.Ack, Session: s.id, Intent: encodeID(intent.Hash), Snapshots: intent.Snapshots, Regions: intent.Regions, Seen: seen}}
+	ack := &journal.Signed{Statement: journal.Statement{Type: journal.Ack, Writer: intent.Writer, Instance: intent.Instance, Session: s.id, Intent: encodeID(intent.Hash), Snapshots: intent.Snapshots, Regions: intent.Regions, Seen: seen}}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	for nonce := range acked {

@@ -73,10 +73,11 @@ type Stats struct {
 	Unreadable  uint64 `cbor:"unreadable" json:"unreadable"`
 	Torn        uint64 `cbor:"torn" json:"changed_while_read"`
 	Vanished    uint64 `cbor:"vanished" json:"vanished"`
+	Partial     uint64 `cbor:"partial" json:"partial"` // attributes not all read, or not representable
 }
 
 // Incomplete counts the items that make a snapshot partial.
-func (s Stats) Incomplete() uint64 { return s.Unreadable + s.Torn }
+func (s Stats) Incomplete() uint64 { return s.Unreadable + s.Torn + s.Partial }
 
 // Item is one thing that went wrong.
 type Item struct {

@@ -67,6 +67,9 @@ func (w *simWorld) startOn(h *simHost, replicator, gentle bool) *simActor {
 		}
 	}
 	w.actors = append(w.actors, a)
+	if w.weather.days {
+		w.clock = w.clock.Add(25 * time.Hour)
+	}
 	w.mu.Unlock()
 	w.note("%s begins", a.name)
 	go func() {
@@ -157,7 +160,7 @@ func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 	if !a.gentle && a.rng.IntN(2) == 0 {
 		commits += a.rng.IntN(3)
 	}
-	if a.w.weather.small && !a.gentle {
+	if a.w.weather.long && !a.gentle {
 		commits += a.rng.IntN(12)
 	}
 	for range commits {
@@ -315,7 +318,7 @@ func (m *simMaker) parent(ctx context.Context, load string, truth *simTruth, use
 	if !ok || len(p.Tags) == 0 {
 		return nil, nil, nil
 	}
-	keys, _, err := m.s.ClosureOf(p.Summary.ID)
+	keys, _, _, err := m.s.ClosureOf(ctx, p.Summary.ID)
 	if err != nil {
 		return nil, nil, nil // as package snapshot: it reads everything again
 	}

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"testing"
 
 	"lifeboat/snapshot"
 	"lifeboat/snapshot/catalog"
@@ -48,20 +47,14 @@ type simOracle struct {
 
 	parsed map[string]*journal.Signed // by key
 	held   map[string]map[pack.ChunkID]bool
-	tokens map[string]string // by snapshot
-	proved map[string]map[string]bool
+	opened map[string]simManifest     // by snapshot
+	proved map[string]map[string]bool // by region: what was shown, and complete
+	shown  map[string]map[string]bool // by region: snapshots
 }
 
-func newSimOracle(t testing.TB, w *simWorld) *simOracle {
-	t.Helper()
-	o := &simOracle{w: w, truths: map[string]*simTruth{}, said: map[string]string{}, parsed: map[string]*journal.Signed{},
-		held: map[string]map[pack.ChunkID]bool{}, tokens: map[string]string{}, proved: map[string]map[string]bool{}}
-	r, err := repo.Open(context.Background(), repo.Options{Regions: []repo.Region{{Name: "a", Store: w.regions[0].mem.Clone()}}, Identities: ids(w.made.made)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.reader = r
-	return o
+func newSimOracle(w *simWorld) *simOracle {
+	return &simOracle{w: w, reader: w.made.reader, truths: map[string]*simTruth{}, said: map[string]string{}, parsed: map[string]*journal.Signed{},
+		held: map[string]map[pack.ChunkID]bool{}, opened: map[string]simManifest{}, proved: map[string]map[string]bool{}, shown: map[string]map[string]bool{}}
 }
 
 func (o *simOracle) learn(t *simTruth) string {
@@ -84,6 +77,7 @@ func (o *simOracle) forget(r *simRegion) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.proved, r.name)
+	delete(o.shown, r.name)
 	o.claims = slices.DeleteFunc(o.claims, func(c simClaim) bool { return c.region == r.name })
 }
 
@@ -122,7 +116,7 @@ func (w *simWorld) gens() map[string]simRegion {
 // claim notes that snapshots were reported as committed in a region.
 func (w *simWorld) claim(a *simActor, snapshots []string, region string, before map[string]simRegion) {
 	now := w.gens()
-	if before[region].wiped && now[region].gen == before[region].gen {
+	if before[region].wiped && now[region].gen == before[region].gen && len(snapshots) > 0 {
 		w.fail("%s reports a commit in region %s, which is empty", a.name, region)
 	}
 	if now[region].gen != before[region].gen {
@@ -158,19 +152,53 @@ func (w *simWorld) check() {
 	}
 }
 
-// view reads a region's journal as a cold reader does.
+// view reads a region's journal as a cold reader does: of each instance the
+// newest checkpoint, what it points at, and the statements after it.
 func (o *simOracle) view(r *simRegion) *journal.View {
 	v := journal.NewView()
 	v.AddRegion(r.nonce)
 	if r.wiped {
 		return v // no format.json: nobody believes it
 	}
-	for _, key := range r.mem.Keys(storage.JournalPrefix) {
-		if s := o.statement(r, key); s != nil {
+	head := map[string]uint64{} // by writer and instance, what the newest checkpoint covers
+	var rest []*journal.Signed
+	for _, key := range r.mem.Keys(storage.JournalPrefix) { // newest checkpoint first
+		s := o.statement(r, key)
+		if s == nil {
+			continue
+		}
+		chain := s.Writer + s.Instance
+		if s.Type != journal.Checkpoint {
+			rest = append(rest, s)
+			continue
+		}
+		if _, ok := head[chain]; !ok {
+			head[chain] = s.Head.Seq
+			v.Add(r.nonce, s)
+		}
+	}
+	for _, s := range rest {
+		if s.Seq > head[s.Writer+s.Instance] {
 			v.Add(r.nonce, s)
 		}
 	}
 	return v
+}
+
+// closure resolves an intent's packs from one region alone.
+func (o *simOracle) closure(r *simRegion, ref journal.Ref) ([]string, error) {
+	return journal.Resolve(ref, func(ref journal.Ref) (*journal.Signed, error) {
+		if s := o.statement(r, journalKey(ref)); s != nil {
+			return s, nil
+		}
+		return nil, storage.ErrNotFound
+	})
+}
+
+func journalKey(ref journal.Ref) string {
+	var sum [32]byte
+	copy(sum[:], unhex(ref.Hash))
+	return storage.JournalKey(ref.Writer, ref.Instance, ref.Seq, sum)
 }
 
 func (o *simOracle) statement(r *simRegion, key string) *journal.Signed {
@@ -204,11 +232,23 @@ func (o *simOracle) region(r *simRegion) {
 		if o.proved[r.name][id+ref.Hash] {
 			continue
 		}
-		if err := o.complete(r, v, id, ref); err != nil {
+		if err := o.complete(r, id, ref); err != nil {
 			o.w.fail("region %s shows snapshot %.8s, which is not complete there: %v", r.name, id, err)
 			return
 		}
 		o.proved[r.name][id+ref.Hash] = true
+	}
+	if o.shown[r.name] == nil {
+		o.shown[r.name] = map[string]bool{}
+	}
+	for id := range shown {
+		o.shown[r.name][id] = true
+	}
+	for id := range o.shown[r.name] {
+		if shown[id] == nil {
+			o.w.fail("region %s showed snapshot %.8s, and does no more", r.name, id)
+			return
+		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -221,8 +261,8 @@ func (o *simOracle) region(r *simRegion) {
 }
 
 // complete looks at every pack of a snapshot in one region.
-func (o *simOracle) complete(r *simRegion, v *journal.View, id string, ref journal.Ref) error {
-	keys, err := v.Closure(ref.Hash)
+func (o *simOracle) complete(r *simRegion, id string, ref journal.Ref) error {
+	keys, err := o.closure(r, ref)
 	if err != nil {
 		return err
 	}
@@ -234,21 +274,20 @@ func (o *simOracle) complete(r *simRegion, v *journal.View, id string, ref journ
 		}
 		maps.Copy(here, chunks)
 	}
-	m, err := o.manifest(r, v, id, ref)
+	m, err := o.manifest(r, id, ref)
 	if err != nil {
 		return err
 	}
-	if len(m.Tags) == 0 || o.truth(m.Tags[0]) == nil {
-		return fmt.Errorf("nobody took it: tags %q", m.Tags)
+	t := o.truth(m.token)
+	if t == nil {
+		return fmt.Errorf("nobody took it: tag %q", m.token)
 	}
-	o.tokens[id] = m.Tags[0]
-	t := o.truth(m.Tags[0])
 	for c, text := range t.chunks {
 		if !here[c] {
 			return fmt.Errorf("no pack of its %d holds chunk %q", len(keys), text[:min(20, len(text))])
 		}
 	}
-	if t.files == nil && len(m.Pages) == 0 && !here[t.page] {
+	if t.files == nil && !m.pages && !here[t.page] {
 		return fmt.Errorf("no pack holds the page of the catalog")
 	}
 	return nil
@@ -285,31 +324,42 @@ func (o *simOracle) pack(r *simRegion, key string) (map[pack.ChunkID]bool, error
 	return c, nil
 }
 
+// simManifest is what matters here of a manifest.
+type simManifest struct {
+	token string
+	pages bool // its page rides along
+}
+
 // manifest reads a snapshot's manifest from one region.
-func (o *simOracle) manifest(r *simRegion, v *journal.View, id string, ref journal.Ref) (*repo.Manifest, error) {
-	sum := [32]byte{}
-	if _, err := fmt.Sscanf(ref.Hash, "%64x", new([]byte)); err != nil {
-		return nil, fmt.Errorf("intent %q", ref.Hash)
-	}
-	copy(sum[:], unhex(ref.Hash))
-	s := o.statement(r, storage.JournalKey(ref.Writer, ref.Instance, ref.Seq, sum))
+func (o *simOracle) manifest(r *simRegion, id string, ref journal.Ref) (m simManifest, err error) {
+	s := o.statement(r, journalKey(ref))
 	if s == nil {
-		return nil, fmt.Errorf("its intent is not there")
+		return m, fmt.Errorf("its intent is not there")
 	}
-	for _, sn := range s.Snapshots {
-		if sn.ID != id {
-			continue
-		}
-		sealed := sn.Inline
-		if sn.Key != "" {
-			sealed = r.mem.Bytes(sn.Key)
-		}
-		if got := sha256.Sum256(sealed); hexOf(got) != id {
-			return nil, fmt.Errorf("its manifest %s is missing or damaged", sn.Key)
-		}
-		return o.reader.OpenSealedManifest(sealed)
+	i := slices.IndexFunc(s.Snapshots, func(sn journal.Snapshot) bool { return sn.ID == id })
+	if i < 0 {
+		return m, fmt.Errorf("its intent does not name it")
 	}
-	return nil, fmt.Errorf("its intent does not name it")
+	sealed := s.Snapshots[i].Inline
+	if key := s.Snapshots[i].Key; key != "" {
+		sealed = r.mem.Bytes(key)
+	}
+	if got := sha256.Sum256(sealed); hexOf(got) != id {
+		return m, fmt.Errorf("its manifest %s is missing or damaged", s.Snapshots[i].Key)
+	}
+	if m, ok := o.opened[id]; ok {
+		return m, nil
+	}
+	full, err := o.reader.OpenSealedManifest(sealed)
+	if err != nil {
+		return m, err
+	}
+	if len(full.Tags) > 0 {
+		m.token = full.Tags[0]
+	}
+	m.pages = len(full.Pages) > 0 && len(full.Pages[0]) < 1000
+	o.opened[id] = m
+	return m, nil
 }
 
 // cold opens each region alone, with the recovery kit only, and reads everything.
@@ -352,7 +402,7 @@ func (o *simOracle) coldSnapshot(ctx context.Context, rp *repo.Repo, r *simRegio
 	if err != nil {
 		return err
 	}
-	keys, err := rp.View().Closure(sn.Intents[r.nonce].Hash)
+	keys, err := rp.Closure(ctx, sn.Intents[r.nonce])
 	if err != nil {
 		return err
 	}
@@ -425,16 +475,10 @@ func readFiles(ctx context.Context, rd *repo.Reader, m *repo.Manifest, t *simTru
 	return nil
 }
 
-func unhex(s string) (out []byte) {
-	fmt.Sscanf(s, "%x", &out)
-	return out
-}
-
-func sortedShown(v *journal.View) string {
-	var out []string
-	for id := range v.Snapshots() {
-		out = append(out, id[:8])
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return nil
 	}
-	slices.Sort(out)
-	return strings.Join(out, " ")
+	return b
 }

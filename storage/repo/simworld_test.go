@@ -40,7 +40,8 @@ type simWeather struct {
 	part, heal, roll, copies, wipe, tick                float64 // per step
 	retry                                               bool    // stores retry, as the product's do
 	priority                                            bool    // not each request alike: one stream goes first
-	small                                               bool    // few chunks, long sessions
+	long                                                bool    // sessions of many commits
+	days                                                bool    // between two runs; checkpoints become due
 }
 
 type blockKey struct{ host, region string }
@@ -108,6 +109,7 @@ type simTemplate struct {
 	regions []*storetest.Mem
 	members []string
 	states  []map[string][]byte
+	reader  *repo.Repo // opens manifests and tables of contents
 }
 
 // newTemplate makes writers 0 and 1, and 2 as the successor of 0.
@@ -155,6 +157,9 @@ func newTemplate(t *testing.T) *simTemplate {
 		}
 		x.states = append(x.states, readTree(t, dir))
 	}
+	x.reader, err = repo.Open(t.Context(), repo.Options{Regions: regions, Identities: ids(x.made)})
+	must()
+	t.Cleanup(func() { x.reader.Close() })
 	return x
 }
 
@@ -212,7 +217,7 @@ func newSimWorld(t testing.TB, x *simTemplate, seed uint64, dir string) *simWorl
 		w.hosts = append(w.hosts, h)
 	}
 	w.weather = w.forecast()
-	w.oracle = newSimOracle(t, w)
+	w.oracle = newSimOracle(w)
 	return w
 }
 
@@ -229,7 +234,7 @@ func (w *simWorld) forecast() simWeather {
 		lost: some(0.4, 0.001, 0.03), landed: some(0.4, 0.001, 0.03), late: some(0.4, 0.001, 0.03), silent: some(0.15, 0.001, 0.02),
 		read: some(0.3, 0.001, 0.02), hide: some(0.25, 0.003, 0.1), crash: some(0.5, 0.001, 0.02),
 		part: some(0.4, 0.001, 0.01), heal: 0.01, roll: some(0.35, 0.001, 0.01), copies: 0.01, wipe: some(0.2, 0.0005, 0.003),
-		tick: some(0.2, 0.001, 0.005), retry: w.rng.IntN(2) == 0, priority: w.rng.IntN(3) == 0, small: w.rng.IntN(3) == 0,
+		tick: some(0.2, 0.001, 0.005), retry: w.rng.IntN(2) == 0, priority: w.rng.IntN(3) == 0, long: w.rng.IntN(6) == 0, days: w.rng.IntN(3) == 0,
 	}
 	return f
 }

@@ -128,7 +128,7 @@ func (s *State) addKeys(k *Keys) error {
 		return fmt.Errorf("read writer state: %w", err)
 	}
 	k.meta, k.Domain = append(k.meta, meta), &d
-	return nil
+	return s.addOlderKeys(k)
 }
 
 func (s *State) signKey() (seal.SigningKey, error) {

@@ -102,6 +102,9 @@ func (s *Stat) Fill(e *catalog.Entry) {
 	if s.Unreadable {
 		e.Flags |= catalog.Unreadable
 	}
+	if s.MTime == math.MaxInt64 || s.MTime == math.MinInt64 {
+		e.Flags |= catalog.Partial // a time that nanoseconds since 1970 do not reach: the years 1678 to 2262
+	}
 }
 
 // name is the last element of the path.
