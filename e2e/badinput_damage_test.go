@@ -72,7 +72,7 @@ func damagedRegion(t *testing.T, w *world, f *fixture, kind string, damage func(
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
 	h := w.bare()
 	h.works(append([]string{"restore", "files", "--snapshot", f.ids[0], "--to", h.Path("out")}, w.cold(w.kit, "a", "b", "c")...)...)
-	same(t, f.first, h.Path("out"))
+	sameAs(t, f.first, h.Path("out"))
 	w.works("backup", "files")
 	if ids := w.snapshotIDs(); len(ids) != 3 {
 		t.Errorf("%d snapshots after the backup, want 3", len(ids))
@@ -155,10 +155,10 @@ func wrongBytes(t *testing.T, source, out string) {
 		return
 	}
 	sums := map[string][32]byte{}
-	for _, o := range picture(t, source).Objects {
+	for _, o := range pictureIn(t, source).Objects {
 		sums[o.Path] = o.Sum
 	}
-	for _, o := range picture(t, out).Objects {
+	for _, o := range pictureIn(t, out).Objects {
 		if want, ok := sums[o.Path]; ok && o.Type() == "file" && o.Sum != want {
 			t.Errorf("%s was restored with wrong contents", o.Path)
 		}
@@ -169,13 +169,13 @@ func wrongBytes(t *testing.T, source, out string) {
 func damagedCache(t *testing.T, f *fixture) {
 	for name, damage := range damages() {
 		w := f.clone(t)
-		spoilFiles(t, filesUnder(t, w.Path("lb-cache")), damage)
+		spoilFiles(t, plainFiles(t, w.Path("lb-cache")), damage)
 		w.works("backup", "files")
 		if ids := w.snapshotIDs(); len(ids) != 3 {
 			t.Errorf("%s: %d snapshots, want 3", name, len(ids))
 		}
 		w.works("restore", "files", "--to", w.Path("out"), "--identity-file", w.kit)
-		same(t, picture(t, w.source), w.Path("out"))
+		sameAs(t, pictureIn(t, w.source), w.Path("out"))
 		w.whole()
 	}
 }
@@ -184,7 +184,7 @@ func damagedCache(t *testing.T, f *fixture) {
 // enrolled again. It never writes as somebody else.
 func damagedState(t *testing.T, f *fixture) {
 	for name, damage := range damages() {
-		for _, path := range filesUnder(t, f.Path("lb-state")) {
+		for _, path := range plainFiles(t, f.Path("lb-state")) {
 			rel, err := filepath.Rel(f.Path("lb-state"), path)
 			if err != nil {
 				t.Fatal(err)
@@ -198,7 +198,7 @@ func damagedState(t *testing.T, f *fixture) {
 			r := w.Run("backup", "files", "--json")
 			if r.Code != 0 { // a chain that cannot be read may be given up for a new one
 				p := w.failed([]int{1, 4, 12, 17}, r)
-				says(t, p.Message, mine)
+				mustSay(t, p.Message, mine)
 				if t.Failed() {
 					t.Logf("%s of %s", name, rel)
 				}
@@ -218,7 +218,7 @@ func (w *world) objects(region, kind string) []string {
 func objectsOf(t *testing.T, dir, kind string) []string {
 	t.Helper()
 	var out []string
-	for _, path := range filesUnder(t, dir) {
+	for _, path := range plainFiles(t, dir) {
 		rel, err := filepath.Rel(dir, path)
 		if err != nil {
 			t.Fatal(err)
@@ -288,7 +288,7 @@ func spoilFiles(t *testing.T, paths []string, damage func(own, other []byte) []b
 	for i, path := range paths {
 		other := good[(i+1)%len(good)]
 		if bytes.Equal(other, good[i]) {
-			other = []byte(noise(1, len(other)))
+			other = []byte(letters(1, len(other)))
 		}
 		if len(good[i]) == 0 {
 			continue
@@ -298,20 +298,20 @@ func spoilFiles(t *testing.T, paths []string, damage func(own, other []byte) []b
 			t.Fatal(err)
 		}
 		if bad != nil {
-			writeFile(t, path, bad)
+			placeFile(t, path, bad)
 		}
 	}
 	return func() {
 		t.Helper()
 		for i, path := range paths {
 			if len(good[i]) > 0 {
-				writeFile(t, path, good[i])
+				placeFile(t, path, good[i])
 			}
 		}
 	}
 }
 
-func filesUnder(t *testing.T, dir string) []string {
+func plainFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

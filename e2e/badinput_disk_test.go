@@ -28,7 +28,7 @@ func badDisks(t *testing.T, f *fixture) {
 func (w *world) onDisk(region string, mib int) (disk string) {
 	w.t.Helper()
 	disk = harness.SmallDisk(w.t, mib)
-	copyTree(w.t, w.region(region), filepath.Join(disk, "region"), copyFile)
+	cloneTree(w.t, w.region(region), filepath.Join(disk, "region"), copyOne)
 	if err := os.RemoveAll(w.region(region)); err != nil {
 		w.t.Fatal(err)
 	}
@@ -47,15 +47,15 @@ func (w *world) ownSource(bytes int64) {
 	if err := os.MkdirAll(w.source, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	writeFile(w.t, filepath.Join(w.source, "small"), []byte("small"))
+	placeFile(w.t, filepath.Join(w.source, "small"), []byte("small"))
 	if err := tree.LargeRandom(filepath.Join(w.source, "large"), bytes, 3); err != nil {
 		w.t.Fatal(err)
 	}
 	w.configure()
 }
 
-// room deletes what filled a disk.
-func room(t *testing.T, filler string) {
+// makeRoom deletes what filled a disk.
+func makeRoom(t *testing.T, filler string) {
 	t.Helper()
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -71,21 +71,21 @@ func fullRegion(t *testing.T, f *fixture) {
 	w.ownSource(6 << 20)
 	c := harness.Fill(t, disks["c"], 1<<20)
 	r := w.works("backup", "files")
-	says(t, string(r.Stdout), "region c", "no space")
+	mustSay(t, string(r.Stdout), "region c", "no space")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
 	b := harness.Fill(t, disks["b"], 1<<20)
-	writeFile(t, filepath.Join(w.source, "more"), []byte(noise(7, 4<<20)))
+	placeFile(t, filepath.Join(w.source, "more"), []byte(letters(7, 4<<20)))
 	p := w.fails([]int{6}, "backup", "files")
-	says(t, p.Message, "region b", "region c", "no space")
+	mustSay(t, p.Message, "region b", "region c", "no space")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
 	a := harness.Fill(t, disks["a"], 64<<10)
-	writeFile(t, filepath.Join(w.source, "more"), []byte(noise(8, 4<<20)))
-	says(t, w.refuses(18, "backup", "files").Message, "region a", "region b", "region c", "no space")
+	placeFile(t, filepath.Join(w.source, "more"), []byte(letters(8, 4<<20)))
+	mustSay(t, w.refuses(18, "backup", "files").Message, "region a", "region b", "region c", "no space")
 	if got := len(w.snapshotIDs()); got != 4 {
 		t.Errorf("%d snapshots, want 4: a backup without room must show nothing", got)
 	}
 	for _, filler := range []string{a, b, c} {
-		room(t, filler)
+		makeRoom(t, filler)
 	}
 	w.whole()
 }
@@ -101,7 +101,7 @@ func fullOwn(t *testing.T, f *fixture, folder string) {
 		w := f.clone(t)
 		disk := harness.SmallDisk(t, 16)
 		own := filepath.Join(disk, "own")
-		copyTree(t, w.Path(folder), own, copyFile)
+		cloneTree(t, w.Path(folder), own, copyOne)
 		w.replace(w.Path(folder)+`"`, own+`"`)
 		filler := harness.Fill(t, disk, leave)
 		for _, args := range [][]string{{"backup", "files"}, {"backup", "files", "--full"}, {"snapshots"}, {"restore", "files", "--to", w.Path("out"), "--identity-file", w.kit}} {
@@ -112,9 +112,9 @@ func fullOwn(t *testing.T, f *fixture, folder string) {
 				continue
 			}
 			p := w.failed([]int{18}, r)
-			says(t, p.Message, own)
+			mustSay(t, p.Message, own)
 		}
-		room(t, filler)
+		makeRoom(t, filler)
 		w.whole()
 	}
 	// A cache that never had room.
@@ -126,7 +126,7 @@ func fullOwn(t *testing.T, f *fixture, folder string) {
 		if r := w.Run("backup", "files", "--json"); r.Code != 0 {
 			w.failed([]int{18}, r)
 		}
-		room(t, filler)
+		makeRoom(t, filler)
 		w.whole()
 	}
 }
@@ -141,14 +141,14 @@ func fullTarget(t *testing.T, f *fixture) {
 	out := filepath.Join(disk, "out")
 	for _, args := range [][]string{{}, {"--dry-run"}} {
 		args := append([]string{"restore", "files", "--to", out, "--identity-file", w.kit}, args...)
-		says(t, w.refuses(18, args...).Message, "needed", "free")
+		mustSay(t, w.refuses(18, args...).Message, "needed", "free")
 	}
 	if _, err := os.Lstat(out); err == nil {
 		t.Error("a refused restore has made its target")
 	}
-	room(t, filler)
+	makeRoom(t, filler)
 	w.works("restore", "files", "--to", out, "--identity-file", w.kit)
-	same(t, picture(t, w.source), out)
+	sameAs(t, pictureIn(t, w.source), out)
 }
 
 // fillingTarget: somebody else takes the room while the restore runs.
@@ -168,10 +168,10 @@ func fillingTarget(t *testing.T, f *fixture) {
 	filler := harness.Fill(t, disk, 0)
 	r := p.Wait()
 	problem := w.failed([]int{18}, r)
-	says(t, problem.Hint, "--resume")
-	room(t, filler)
+	mustSay(t, problem.Hint, "--resume")
+	makeRoom(t, filler)
 	w.works(append([]string{"restore", "files", "--resume"}, args[2:len(args)-1]...)...)
-	same(t, picture(t, w.source), out)
+	sameAs(t, pictureIn(t, w.source), out)
 }
 
 func readOnlyRegion(t *testing.T, f *fixture) {
@@ -182,19 +182,19 @@ func readOnlyRegion(t *testing.T, f *fixture) {
 	}
 	harness.ReadOnly(t, disks["a"])
 	r := w.works("backup", "files")
-	says(t, string(r.Stdout), "region a", "read-only")
+	mustSay(t, string(r.Stdout), "region a", "read-only")
 	w.restores(w.cold(w.kit, "a")...) // it can still be read
 	harness.ReadOnly(t, disks["b"])
-	says(t, w.fails([]int{6}, "backup", "files").Message, "region a", "region b", "read-only")
+	mustSay(t, w.fails([]int{6}, "backup", "files").Message, "region a", "region b", "read-only")
 	harness.ReadOnly(t, disks["c"])
 	p := w.refuses(1, "backup", "files")
-	says(t, p.Message, "region a", "region b", "region c", "read-only")
-	says(t, p.Hint, "mount")
+	mustSay(t, p.Message, "region a", "region b", "region c", "read-only")
+	mustSay(t, p.Hint, "mount")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
-	says(t, string(w.works("snapshots").Stdout), f.ids[1])
+	mustSay(t, string(w.works("snapshots").Stdout), f.ids[1])
 	w.fails([]int{1, 6}, "replicate", "sync")
 	for _, disk := range disks {
-		writable(t, disk)
+		remount(t, disk)
 	}
 	w.whole()
 }
@@ -207,7 +207,7 @@ func readOnlyTarget(t *testing.T, f *fixture) {
 	}
 	harness.ReadOnly(t, disk)
 	for _, to := range []string{filepath.Join(disk, "out"), filepath.Join(disk, "new"), filepath.Join(disk, "new", "deep")} {
-		says(t, w.refuses(14, "restore", "files", "--to", to, "--identity-file", w.kit).Message, "read-only")
+		mustSay(t, w.refuses(14, "restore", "files", "--to", to, "--identity-file", w.kit).Message, "read-only")
 	}
 	// The kit has no place to go: nothing is made.
 	fresh := newWorld(t)
@@ -219,8 +219,8 @@ func readOnlyTarget(t *testing.T, f *fixture) {
 	}
 }
 
-// writable undoes ReadOnly.
-func writable(t *testing.T, disk string) {
+// remount undoes ReadOnly.
+func remount(t *testing.T, disk string) {
 	t.Helper()
 	if out, err := exec.Command("mount", "-o", "remount,rw", disk).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
@@ -242,11 +242,11 @@ func badPermission(t *testing.T, _ *fixture) {
 
 	// A file of the source that may not be read: the rest is kept, and it is named.
 	secret := filepath.Join(w.source, "secret")
-	writeFile(t, secret, []byte("not for everybody"))
-	chmod(t, secret, 0)
+	placeFile(t, secret, []byte("not for everybody"))
+	setMode(t, secret, 0)
 	r := w.Run("backup", "files", "--json")
-	says(t, w.failed([]int{3}, r).Hint, "named")
-	says(t, string(r.Stdout), secret)
+	mustSay(t, w.failed([]int{3}, r).Hint, "named")
+	mustSay(t, string(r.Stdout), secret)
 	w.works("restore", "files", "--to", w.Path("partial"), "--identity-file", w.kit)
 	if err := os.Remove(secret); err != nil {
 		t.Fatal(err)
@@ -254,28 +254,28 @@ func badPermission(t *testing.T, _ *fixture) {
 
 	// Regions that can only be read, then not even that.
 	modes := func(name string, dir fs.FileMode) {
-		for _, path := range append(dirsUnder(t, w.region(name)), w.region(name)) {
-			chmod(t, path, dir)
+		for _, path := range append(foldersOf(t, w.region(name)), w.region(name)) {
+			setMode(t, path, dir)
 		}
 	}
 	modes("a", 0o555)
-	says(t, string(w.works("backup", "files").Stdout), "region a", "denied")
+	mustSay(t, string(w.works("backup", "files").Stdout), "region a", "denied")
 	w.restores(w.cold(w.kit, "a")...)
 	modes("b", 0o555)
-	says(t, w.fails([]int{6}, "backup", "files").Message, "region a", "region b", "denied")
+	mustSay(t, w.fails([]int{6}, "backup", "files").Message, "region a", "region b", "denied")
 	modes("c", 0o555)
-	says(t, w.refuses(1, "backup", "files").Message, "region a", "region b", "region c", "denied")
-	chmod(t, w.region("a"), 0)
-	says(t, w.refuses(1, "snapshots", "--region", "a").Message, "region a", "denied")
+	mustSay(t, w.refuses(1, "backup", "files").Message, "region a", "region b", "region c", "denied")
+	setMode(t, w.region("a"), 0)
+	mustSay(t, w.refuses(1, "snapshots", "--region", "a").Message, "region a", "denied")
 	w.works("snapshots")
 	w.works(restore(w.Path("out"))...)
-	chmod(t, w.region("b"), 0)
-	chmod(t, w.region("c"), 0)
+	setMode(t, w.region("b"), 0)
+	setMode(t, w.region("c"), 0)
 	for _, args := range [][]string{{"backup", "files"}, {"snapshots"}, restore(w.Path("none"))} {
-		says(t, w.refuses(1, args...).Message, "region a", "region b", "region c", "denied")
+		mustSay(t, w.refuses(1, args...).Message, "region a", "region b", "region c", "denied")
 	}
 	for _, name := range regionNames() {
-		chmod(t, w.region(name), 0o755)
+		setMode(t, w.region(name), 0o755)
 		modes(name, 0o755)
 	}
 
@@ -285,7 +285,7 @@ func badPermission(t *testing.T, _ *fixture) {
 		t.Fatal(err)
 	}
 	for _, to := range []string{others, filepath.Join(others, "out"), filepath.Join(others, "out", "deep")} {
-		says(t, w.refuses(14, restore(to)...).Message, "denied", others)
+		mustSay(t, w.refuses(14, restore(to)...).Message, "denied", others)
 	}
 	// Own files that cannot be read.
 	for path, codes := range map[string][]int{w.Path("lifeboat.yaml"): {78}, w.Path("lb-state"): {1}, w.Path("lb-cache"): {0, 1}} {
@@ -293,26 +293,26 @@ func badPermission(t *testing.T, _ *fixture) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		chmod(t, path, 0)
+		setMode(t, path, 0)
 		if r := w.Run("backup", "files", "--json"); r.Code != 0 || codes[0] != 0 {
-			says(t, w.failed(codes, r).Message, path, "denied")
+			mustSay(t, w.failed(codes, r).Message, path, "denied")
 		}
-		chmod(t, path, info.Mode())
+		setMode(t, path, info.Mode())
 	}
-	chmod(t, w.kit, 0)
-	says(t, w.refuses(64, restore(w.Path("none"))...).Message, w.kit, "denied")
-	chmod(t, w.kit, 0o600)
+	setMode(t, w.kit, 0)
+	mustSay(t, w.refuses(64, restore(w.Path("none"))...).Message, w.kit, "denied")
+	setMode(t, w.kit, 0o600)
 	w.whole()
 }
 
-func chmod(t *testing.T, path string, mode fs.FileMode) {
+func setMode(t *testing.T, path string, mode fs.FileMode) {
 	t.Helper()
 	if err := os.Chmod(path, mode); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func dirsUnder(t *testing.T, dir string) []string {
+func foldersOf(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

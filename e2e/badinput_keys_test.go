@@ -27,20 +27,20 @@ func badKeys(t *testing.T, f *fixture) {
 	h := w.bare()
 
 	// The host holds only what it needs to back up.
-	says(t, w.refuses(12, restore()...).Hint, "--identity-file")
-	says(t, h.refuses(12, "restore", "files", "--to", out, "--repo", "file://"+w.region("a")).Hint, "--identity-file")
-	says(t, h.refuses(12, "snapshots", "--repo", "file://"+w.region("a")).Hint, "--identity-file")
+	mustSay(t, w.refuses(12, restore()...).Hint, "--identity-file")
+	mustSay(t, h.refuses(12, "restore", "files", "--to", out, "--repo", "file://"+w.region("a")).Hint, "--identity-file")
+	mustSay(t, h.refuses(12, "snapshots", "--repo", "file://"+w.region("a")).Hint, "--identity-file")
 
 	// A key that fits nothing here, and the kit of another repository, which says so itself.
 	for _, args := range [][]string{cold(f.identity), restore("--identity-file", f.identity)} {
-		says(t, w.bareIf(args).refuses(12, args...).Hint, "--identity-file")
+		mustSay(t, w.bareIf(args).refuses(12, args...).Hint, "--identity-file")
 	}
 	for _, args := range [][]string{cold(f.foreign.kit), restore("--identity-file", f.foreign.kit)} {
-		says(t, w.bareIf(args).refuses(17, args...).Message, "repository")
+		mustSay(t, w.bareIf(args).refuses(17, args...).Message, "repository")
 	}
 	// Beside one that fits, a wrong one does no harm.
 	h.works(append(restore(w.cold(w.kit, "a")...), "--identity-file", f.identity)...)
-	same(t, picture(t, w.source), out)
+	sameAs(t, pictureIn(t, w.source), out)
 	out = w.Path("out2")
 
 	// Files that are no keys at all.
@@ -59,12 +59,12 @@ func badKeys(t *testing.T, f *fixture) {
 		"words": {[]byte("these are not keys\n"), ""}, "binary": {bytes.Repeat([]byte{0, 255, 7}, 1000), ""}, "huge": {bytes.Repeat([]byte("# x\n"), 1<<19), ""},
 	} {
 		path := w.Path("kits", name)
-		writeFile(t, path, c.data)
+		placeFile(t, path, c.data)
 		p := h.refuses(12, cold(path)...)
-		says(t, p.Message+" "+p.Hint, path, c.word)
+		mustSay(t, p.Message+" "+p.Hint, path, c.word)
 	}
-	says(t, h.refuses(64, cold(w.Path("no such kit"))...).Message, "no such kit")
-	says(t, h.refuses(64, cold(w.Path("kits"))...).Message, "directory")
+	mustSay(t, h.refuses(64, cold(w.Path("no such kit"))...).Message, "no such kit")
+	mustSay(t, h.refuses(64, cold(w.Path("kits"))...).Message, "directory")
 
 	// Enrolling with what belongs elsewhere.
 	enroll := func(kit, root string) []string { return []string{"host", "enroll", "--kit", kit, "--root", root} }
@@ -74,7 +74,7 @@ func badKeys(t *testing.T, f *fixture) {
 			t.Fatal(err)
 		}
 	}
-	says(t, fresh.refuses(12, "backup", "files").Hint, "lifeboat host enroll")
+	mustSay(t, fresh.refuses(12, "backup", "files").Hint, "lifeboat host enroll")
 	fresh.refuses(12, enroll(w.kit, f.foreign.kit+".root")...)
 	fresh.refuses(17, enroll(f.foreign.kit, f.foreign.kit+".root")...)
 	fresh.refuses(12, enroll(w.kit, w.kit)...)
@@ -109,7 +109,7 @@ func badPassphrase(t *testing.T, f *fixture) {
 	typeInto(t, right, age, "--encrypt", "--passphrase", "--output", locked, w.kit)
 	file := func(text string) string {
 		path := w.Path("passphrase", fmt.Sprintf("%x", text))
-		writeFile(t, path, []byte(text+"\n"))
+		placeFile(t, path, []byte(text+"\n"))
 		return path
 	}
 	h := w.bare()
@@ -117,14 +117,14 @@ func badPassphrase(t *testing.T, f *fixture) {
 		return append(append([]string{"restore", "files", "--to", h.Path("out")}, w.cold(locked, "a")...), more...)
 	}
 	p := h.fails([]int{12}, args("--passphrase-file", file("correct horse battery stable"))...)
-	says(t, p.Message+p.Hint, "passphrase")
-	says(t, h.refuses(64, args()...).Hint, "--passphrase-file")
+	mustSay(t, p.Message+p.Hint, "passphrase")
+	mustSay(t, h.refuses(64, args()...).Hint, "--passphrase-file")
 	h.refuses(64, args("--passphrase-file", w.Path("nowhere"))...)
 	if _, err := os.Lstat(h.Path("out")); err == nil {
 		t.Error("a refused restore has made its target")
 	}
 	h.works(args("--passphrase-file", file(right))...)
-	same(t, picture(t, w.source), h.Path("out"))
+	sameAs(t, pictureIn(t, w.source), h.Path("out"))
 }
 
 // typeInto runs a program on a terminal and types a line as often as it is asked.

@@ -52,16 +52,16 @@ func goneRegions(t *testing.T, f *fixture) {
 
 	away("a")
 	r := w.works("backup", "files") // two of two required
-	within(t, placeless, r)
-	says(t, string(r.Stdout), "left_out", "region a")
+	withinTime(t, placeless, r)
+	mustSay(t, string(r.Stdout), "left_out", "region a")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
-	says(t, w.refuses(10, "snapshots", "--region", "a").Message, "region a", w.region("a"))
-	says(t, w.refuses(64, "snapshots", "--region", "aa").Hint, `"a"`)
+	mustSay(t, w.refuses(10, "snapshots", "--region", "a").Message, "region a", w.region("a"))
+	mustSay(t, w.refuses(64, "snapshots", "--region", "aa").Hint, `"a"`)
 
 	away("b")
 	p := w.fails([]int{6}, "backup", "files") // what is stored stays, and is named
-	says(t, p.Message, "region a", "region b")
-	says(t, p.Hint, "replicate sync")
+	mustSay(t, p.Message, "region a", "region b")
+	mustSay(t, p.Hint, "replicate sync")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
 
 	away("c")
@@ -69,10 +69,10 @@ func goneRegions(t *testing.T, f *fixture) {
 		{"backup", "files"}, {"snapshots"}, {"replicate", "sync"}, {"replicate", "status"}, {"restore", "files", "--to", w.Path("none"), "--identity-file", w.kit}, {"check"}, {"backup", "files", "--dry-run"},
 	} {
 		p := w.refuses(10, args...)
-		says(t, p.Message, "region a", "region b", "region c")
-		says(t, p.Hint, "mounted")
+		mustSay(t, p.Message, "region a", "region b", "region c")
+		mustSay(t, p.Hint, "mounted")
 	}
-	says(t, h.refuses(10, restore(w.cold(w.kit, "a")...)...).Message, w.region("a"))
+	mustSay(t, h.refuses(10, restore(w.cold(w.kit, "a")...)...).Message, w.region("a"))
 	for _, path := range []string{h.Path("none"), w.Path("none")} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Error("a refused restore has made its target")
@@ -88,18 +88,18 @@ func goneRegions(t *testing.T, f *fixture) {
 	if err := os.Mkdir(w.region("a"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	says(t, string(w.works("backup", "files").Stdout), "region a")
+	mustSay(t, string(w.works("backup", "files").Stdout), "region a")
 	if left, err := os.ReadDir(w.region("a")); err != nil || len(left) > 0 {
 		t.Errorf("the empty directory was written to: %v %v", left, err)
 	}
-	says(t, w.refuses(10, "snapshots", "--region", "a").Message, "region a")
+	mustSay(t, w.refuses(10, "snapshots", "--region", "a").Message, "region a")
 	w.restores(w.cold(w.kit, "a", "b", "c")...)
 	if err := os.Remove(w.region("a")); err != nil {
 		t.Fatal(err)
 	}
 	// A file in its place.
-	writeFile(t, w.region("a"), []byte("not a directory"))
-	says(t, string(w.works("backup", "files").Stdout), "region a")
+	placeFile(t, w.region("a"), []byte("not a directory"))
+	mustSay(t, string(w.works("backup", "files").Stdout), "region a")
 	if err := os.Remove(w.region("a")); err != nil {
 		t.Fatal(err)
 	}
@@ -112,14 +112,14 @@ func goneRegions(t *testing.T, f *fixture) {
 func foreignRegions(t *testing.T, f *fixture) {
 	w := f.clone(t)
 	w.replace("file://"+w.region("b")+`"`, "file://"+f.foreign.region("b")+`"`)
-	before := picture(t, f.foreign.region("b"))
+	before := pictureIn(t, f.foreign.region("b"))
 	// The backup goes to the two that are left, and somebody has to look.
 	p := w.fails([]int{17}, "backup", "files")
-	says(t, p.Message, "region b", "another repository")
+	mustSay(t, p.Message, "region b", "another repository")
 	if got := len(w.snapshotIDs()); got != 3 {
 		t.Errorf("%d snapshots after the backup, want 3", got)
 	}
-	says(t, w.refuses(17, "snapshots", "--region", "b").Message, "region b")
+	mustSay(t, w.refuses(17, "snapshots", "--region", "b").Message, "region b")
 	w.restores(append(w.cold(w.kit, "a", "c"), "--repo", "file://"+f.foreign.region("b"))...)
 	w.restores(append([]string{"--repo", "file://" + f.foreign.region("b")}, w.cold(w.kit, "c")...)...)
 
@@ -129,16 +129,16 @@ func foreignRegions(t *testing.T, f *fixture) {
 	for _, args := range [][]string{
 		{"backup", "files"}, {"snapshots"}, {"restore", "files", "--to", w.Path("none"), "--identity-file", w.kit}, {"replicate", "sync"},
 	} {
-		says(t, w.refuses(17, args...).Message, "region a", "region b", "region c")
+		mustSay(t, w.refuses(17, args...).Message, "region a", "region b", "region c")
 	}
-	same(t, before, f.foreign.region("b"))
+	sameAs(t, before, f.foreign.region("b"))
 	w.edit = nil
 	w.configure()
 	w.whole()
 
 	// The configuration pins another repository than this host is enrolled in.
 	w.replace("version: 1\n", "version: 1\nrepository: {id: "+strings.Repeat("ab", 32)+"}\n")
-	says(t, w.refuses(17, "backup", "files").Hint, "repository.id")
+	mustSay(t, w.refuses(17, "backup", "files").Hint, "repository.id")
 	w.refuses(17, "snapshots", "--identity-file", w.kit)
 	w.edit = nil
 	w.configure()
@@ -152,26 +152,26 @@ func deadPort(t *testing.T, f *fixture) {
 	dead := harness.S3URL("http://127.0.0.1:1", "prefix")
 	w.on("a", dead)
 	r := w.works("backup", "files")
-	within(t, deadMost, r)
-	says(t, string(r.Stdout), "left_out", "region a")
+	withinTime(t, deadMost, r)
+	mustSay(t, string(r.Stdout), "left_out", "region a")
 	w.restores(append([]string{"--repo", dead}, w.cold(w.kit, "b", "c")...)...)
 	r = w.Run("snapshots", "--region", "a", "--json")
-	within(t, deadMost, r)
-	says(t, w.failed([]int{15}, r).Message, "region a", "127.0.0.1:1")
+	withinTime(t, deadMost, r)
+	mustSay(t, w.failed([]int{15}, r).Message, "region a", "127.0.0.1:1")
 	w.on("b", dead)
 	r = w.Run("backup", "files", "--json")
-	within(t, deadMost, r)
-	says(t, w.failed([]int{6}, r).Message, "region a", "region b")
+	withinTime(t, deadMost, r)
+	mustSay(t, w.failed([]int{6}, r).Message, "region a", "region b")
 
 	w.on("c", dead)
 	for _, args := range [][]string{{"backup", "files"}, {"snapshots"}, {"restore", "files", "--to", w.Path("none"), "--identity-file", w.kit}} {
 		r := w.Run(append(args, "--json")...)
-		within(t, deadMost, r)
-		says(t, w.failed([]int{15}, r).Message, "region a", "region b", "region c")
+		withinTime(t, deadMost, r)
+		mustSay(t, w.failed([]int{15}, r).Message, "region a", "region b", "region c")
 	}
 	h := w.bare()
 	r = h.Run("restore", "files", "--to", h.Path("out"), "--repo", dead, "--identity-file", w.kit, "--json")
-	within(t, deadMost, r)
+	withinTime(t, deadMost, r)
 	h.failed([]int{15}, r)
 	w.edit = nil
 	w.configure()
@@ -183,15 +183,15 @@ func badInit(t *testing.T, f *fixture) {
 	w := newWorld(t)
 	w.source = f.source
 	w.configure()
-	says(t, w.refuses(64, "init", "--yes").Hint, "--kit")
-	says(t, w.refuses(64, "init", "--kit", w.kit).Hint, "--yes")
+	mustSay(t, w.refuses(64, "init", "--yes").Hint, "--kit")
+	mustSay(t, w.refuses(64, "init", "--kit", w.kit).Hint, "--yes")
 	w.refuses(1, "init", "--yes", "--kit", w.Path("no", "such", "folder", "kit.txt"))
-	says(t, w.refuses(14, "init", "--yes", "--kit", f.kit).Message, f.kit) // the kit of another repository is not overwritten
-	writeFile(t, filepath.Join(w.region("b"), "holiday.jpg"), []byte("somebody's only copy"))
-	says(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b")
-	says(t, w.refuses(14, "init", "--dry-run", "--kit", w.kit).Message, "region b")
-	copyTree(t, f.region("c"), w.region("c"), os.Link)
-	says(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b", "region c")
+	mustSay(t, w.refuses(14, "init", "--yes", "--kit", f.kit).Message, f.kit) // the kit of another repository is not overwritten
+	placeFile(t, filepath.Join(w.region("b"), "holiday.jpg"), []byte("somebody's only copy"))
+	mustSay(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b")
+	mustSay(t, w.refuses(14, "init", "--dry-run", "--kit", w.kit).Message, "region b")
+	cloneTree(t, f.region("c"), w.region("c"), os.Link)
+	mustSay(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b", "region c")
 	for _, path := range []string{w.kit, w.kit + ".root", filepath.Join(w.region("a"), "format.json"), w.Path("lb-state", "state.json")} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("a refused init has made %s", path)
@@ -203,13 +203,13 @@ func badInit(t *testing.T, f *fixture) {
 			t.Fatal(err)
 		}
 	}
-	says(t, w.refuses(12, "backup", "files").Hint, "lifeboat init")
-	says(t, w.refuses(10, "snapshots", "--identity-file", f.identity).Hint, "lifeboat init")
+	mustSay(t, w.refuses(12, "backup", "files").Hint, "lifeboat init")
+	mustSay(t, w.refuses(10, "snapshots", "--identity-file", f.identity).Hint, "lifeboat init")
 	w.Must("init", "--yes", "--kit", w.kit)
 	w.refuses(14, "init", "--yes", "--kit", f.kit, "--state-dir", w.Path("other-state"))
 	if e := w.works("init", "--yes", "--kit", w.kit).Envelope(); e.Changed {
 		t.Error("a second init says that it changed something")
 	}
-	says(t, w.refuses(13, "restore", "files", "--to", w.Path("none"), "--identity-file", w.kit).Hint, "lifeboat backup")
+	mustSay(t, w.refuses(13, "restore", "files", "--to", w.Path("none"), "--identity-file", w.kit).Hint, "lifeboat backup")
 	w.whole()
 }

@@ -22,8 +22,8 @@ func badTargets(t *testing.T, f *fixture) {
 		return append([]string{"restore", "files", "--to", to, "--identity-file", w.kit}, more...)
 	}
 	full := w.Path("full")
-	writeFile(t, filepath.Join(full, "mine"), []byte("not to be touched"))
-	writeFile(t, w.Path("file"), []byte("not a directory"))
+	placeFile(t, filepath.Join(full, "mine"), []byte("not to be touched"))
+	placeFile(t, w.Path("file"), []byte("not a directory"))
 	links := map[string]string{"to empty": w.Path("empty"), "to region": w.region("a"), "dangling": w.Path("nowhere")}
 	if err := os.Mkdir(w.Path("empty"), 0o755); err != nil {
 		t.Fatal(err)
@@ -35,10 +35,10 @@ func badTargets(t *testing.T, f *fixture) {
 	}
 	before := map[string]*tree.Picture{}
 	for _, dir := range []string{full, w.Path("empty"), w.region("a"), w.Path("lb-state"), w.source} {
-		before[dir] = picture(t, dir)
+		before[dir] = pictureIn(t, dir)
 	}
 
-	says(t, w.refuses(64, "restore", "files", "--identity-file", w.kit).Hint, "--to")
+	mustSay(t, w.refuses(64, "restore", "files", "--identity-file", w.kit).Hint, "--to")
 	for name, c := range map[string]struct{ to, word string }{
 		"not empty":                {full, "empty"},
 		"the source itself":        {w.source, "empty"},
@@ -58,30 +58,27 @@ func badTargets(t *testing.T, f *fixture) {
 		"the root":                 {"/", "root"},
 		"a name too long":          {w.Path(strings.Repeat("x", 256)), ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			w := *w
-			w.t = t
-			for _, more := range [][]string{nil, {"--dry-run"}} {
-				p := w.refuses(14, restore(c.to, more...)...)
-				says(t, p.Message, c.word)
-			}
-			if c.word == "region" || c.word == "state" {
-				w.refuses(14, restore(c.to, "--overwrite", "always")...)
-				w.refuses(14, restore(c.to, "--resume")...)
-			}
-		})
+		t.Logf("target: %s", name)
+		for _, more := range [][]string{nil, {"--dry-run"}} {
+			p := w.refuses(14, restore(c.to, more...)...)
+			mustSay(t, p.Message, c.word)
+		}
+		if c.word == "region" || c.word == "state" {
+			w.refuses(14, restore(c.to, "--overwrite", "always")...)
+			w.refuses(14, restore(c.to, "--resume")...)
+		}
 	}
 	// A cold start knows its regions too.
 	h := w.bare()
 	h.refuses(14, append([]string{"restore", "files", "--to", filepath.Join(w.region("a"), "new")}, w.cold(w.kit, "a", "b")...)...)
 	// Words that choose nothing, or nonsense.
-	says(t, w.refuses(13, restore(w.Path("none"), "--path", "/no/such/path")...).Hint, "lifeboat find")
+	mustSay(t, w.refuses(13, restore(w.Path("none"), "--path", "/no/such/path")...).Hint, "lifeboat find")
 	w.refuses(64, restore(w.Path("none"), "--overwrite", "sometimes")...)
 	w.refuses(64, restore(w.Path("none"), "--verify", "maybe")...)
 	w.refuses(64, restore(w.Path("none"), "--path", "[")...)
 	w.refuses(64, restore("")...)
 	for dir, p := range before {
-		same(t, p, dir)
+		sameAs(t, p, dir)
 	}
 	for _, name := range []string{"none", "nowhere"} {
 		if _, err := os.Lstat(w.Path(name)); err == nil {
@@ -92,7 +89,7 @@ func badTargets(t *testing.T, f *fixture) {
 		t.Error("--if-absent changed a target that has data")
 	}
 	w.works(restore(w.Path("empty"))...)
-	same(t, picture(t, w.source), w.Path("empty"))
+	sameAs(t, pictureIn(t, w.source), w.Path("empty"))
 }
 
 // slow makes every region take its time, so that a run can be caught.
@@ -136,12 +133,12 @@ func badSecondRun(t *testing.T, f *fixture) {
 	first := w.Start("backup", "files", "--json")
 	w.stored(first, "read")
 	r := w.Run("backup", "files", "--json")
-	within(t, 5*time.Second, r)
+	withinTime(t, 5*time.Second, r)
 	p := w.failed([]int{11}, r)
 	host, _ := os.Hostname()
-	says(t, p.Message, "files", fmt.Sprint(first.PID()), host)
-	says(t, p.Hint, "--lock-wait")
-	says(t, w.refuses(11, "backup", "files", "--lock-wait", "300ms").Message, fmt.Sprint(first.PID()))
+	mustSay(t, p.Message, "files", fmt.Sprint(first.PID()), host)
+	mustSay(t, p.Hint, "--lock-wait")
+	mustSay(t, w.refuses(11, "backup", "files", "--lock-wait", "300ms").Message, fmt.Sprint(first.PID()))
 	// Looking is not locked out.
 	if got := len(w.snapshotIDs()); got != 2 {
 		t.Errorf("%d snapshots during the backup, want 2", got)
@@ -151,7 +148,7 @@ func badSecondRun(t *testing.T, f *fixture) {
 	for name, p := range map[string]*harness.Process{"first": first, "second": second} {
 		r := p.Wait()
 		if e := r.Envelope(); r.Code != 0 || e.Error != nil {
-			t.Errorf("the %s: %v", name, r)
+			t.Errorf("the %s: %v", name, brief(r))
 		}
 	}
 	if got := len(w.snapshotIDs()); got != 4 {
@@ -194,15 +191,15 @@ func badSignals(t *testing.T, f *fixture) {
 		w.ownSource(12 << 20)
 		w.slow()
 		r := w.Run("backup", "files", "--timeout", "1s", "--json")
-		within(t, 15*time.Second, r)
-		says(t, w.failed([]int{124}, r).Message, "timeout")
+		withinTime(t, 15*time.Second, r)
+		mustSay(t, w.failed([]int{124}, r).Message, "timeout")
 		w.fast()
 		w.whole()
 	})
 }
 
-// stop sends signals and judges how the run ended.
-func stop(t *testing.T, w *world, p *harness.Process, signals []syscall.Signal, code int) {
+// stopRun sends signals and judges how the run ended.
+func stopRun(t *testing.T, w *world, p *harness.Process, signals []syscall.Signal, code int) {
 	t.Helper()
 	begun := time.Now()
 	for i, s := range signals {
@@ -223,13 +220,13 @@ func stop(t *testing.T, w *world, p *harness.Process, signals []syscall.Signal, 
 	switch {
 	case code < 0 || len(signals) > 1:
 		if r.Code != code {
-			t.Errorf("exit %d, want %d: %v", r.Code, code, r)
+			t.Errorf("exit %d, want %d: %v", r.Code, code, brief(r))
 		}
 	default:
 		problem := w.failed([]int{code}, r)
-		says(t, problem.Message, "interrupt")
-		says(t, problem.Hint, "again")
-		says(t, string(r.Stderr), "stopping")
+		mustSay(t, problem.Message, "interrupt")
+		mustSay(t, problem.Hint, "again")
+		mustSay(t, string(r.Stderr), "stopping")
 	}
 }
 
@@ -239,7 +236,7 @@ func stoppedBackup(t *testing.T, w *world, signals []syscall.Signal, code int) {
 	before := w.snapshotIDs()
 	p := w.Start("backup", "files", "--json")
 	w.stored(p, "read")
-	stop(t, w, p, signals, code)
+	stopRun(t, w, p, signals, code)
 	if after := w.snapshotIDs(); len(after) != len(before) {
 		t.Errorf("%d snapshots before the stopped run, %d after", len(before), len(after))
 	}
@@ -259,7 +256,7 @@ func stoppedRestore(t *testing.T, w *world, signals []syscall.Signal, code int) 
 	args := []string{"restore", "files", "--to", out, "--identity-file", w.kit, "--json"}
 	p := w.Start(args...)
 	w.stored(p, "restore")
-	stop(t, w, p, signals, code)
+	stopRun(t, w, p, signals, code)
 	// Nothing stands under its name that is not whole.
 	wrongBytes(t, w.source, out)
 	w.fast()
@@ -267,7 +264,7 @@ func stoppedRestore(t *testing.T, w *world, signals []syscall.Signal, code int) 
 		w.fails([]int{14}, args[:len(args)-1]...)
 	}
 	w.works("restore", "files", "--to", out, "--identity-file", w.kit, "--resume")
-	same(t, picture(t, w.source), out)
+	sameAs(t, pictureIn(t, w.source), out)
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".lifeboat*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

@@ -37,7 +37,7 @@ func (f *fixture) inS3(t *testing.T, s3 *harness.S3, endpoint, prefix string) *w
 	t.Helper()
 	w := f.clone(t)
 	w.Setenv(s3.Env()...)
-	copyTree(t, w.region("c"), s3.Dir(prefix), copyFile)
+	cloneTree(t, w.region("c"), s3.Dir(prefix), copyOne)
 	w.on("c", harness.S3URL(endpoint, prefix))
 	return w
 }
@@ -51,14 +51,14 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 	missing := strings.Replace(good, harness.Bucket, "no-such-bucket", 1)
 	w.replace(good, missing)
 	r := w.works("backup", "files")
-	within(t, deadMost, r)
-	says(t, string(r.Stdout), "region c", "left_out")
+	withinTime(t, deadMost, r)
+	mustSay(t, string(r.Stdout), "region c", "left_out")
 	p := w.refuses(10, "snapshots", "--region", "c")
-	says(t, p.Message, "region c", "no-such-bucket")
-	says(t, p.Hint, "bucket")
+	mustSay(t, p.Message, "region c", "no-such-bucket")
+	mustSay(t, p.Hint, "bucket")
 	h := w.bare()
 	h.Setenv(s3.Env()...)
-	says(t, h.refuses(10, "snapshots", "--repo", missing, "--identity-file", w.kit).Message, "no-such-bucket")
+	mustSay(t, h.refuses(10, "snapshots", "--repo", missing, "--identity-file", w.kit).Message, "no-such-bucket")
 	// A bucket that is there, and a prefix with nothing in it.
 	h.refuses(10, "snapshots", "--repo", s3.URL("empty"), "--identity-file", w.kit)
 	fresh := newWorld(t)
@@ -66,7 +66,7 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 	fresh.source = f.source
 	fresh.configure()
 	fresh.on("c", missing)
-	says(t, fresh.refuses(10, "init", "--yes", "--kit", fresh.kit).Message, "region c", "no-such-bucket")
+	mustSay(t, fresh.refuses(10, "init", "--yes", "--kit", fresh.kit).Message, "region c", "no-such-bucket")
 	if _, err := os.Lstat(fresh.kit); err == nil {
 		t.Error("a refused init has made a kit")
 	}
@@ -76,26 +76,26 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 	for _, env := range [][]string{{"AWS_ACCESS_KEY_ID=nobody"}, {"AWS_SECRET_ACCESS_KEY=wrong"}} {
 		stranger := f.inS3(t, s3, s3.Endpoint, "bucket")
 		stranger.Setenv(env...)
-		says(t, string(stranger.works("backup", "files").Stdout), "region c", "left_out")
+		mustSay(t, string(stranger.works("backup", "files").Stdout), "region c", "left_out")
 		p := stranger.refuses(1, "snapshots", "--region", "c")
-		says(t, p.Message, "region c")
-		says(t, p.Hint, "credentials")
+		mustSay(t, p.Message, "region c")
+		mustSay(t, p.Hint, "credentials")
 		h := stranger.bare()
 		h.Setenv(s3.Env()...)
 		h.Setenv(env...)
-		says(t, h.refuses(1, "snapshots", "--repo", good, "--identity-file", w.kit).Hint, "credentials")
+		mustSay(t, h.refuses(1, "snapshots", "--repo", good, "--identity-file", w.kit).Hint, "credentials")
 	}
 	// No keys at all.
 	h = w.bare()
 	h.Setenv("AWS_EC2_METADATA_DISABLED=true")
 	r = h.Run("snapshots", "--repo", good, "--identity-file", w.kit, "--json")
-	within(t, deadMost, r)
-	says(t, h.failed([]int{1}, r).Hint, "credentials")
+	withinTime(t, deadMost, r)
+	mustSay(t, h.failed([]int{1}, r).Hint, "credentials")
 
 	// URLs that name nothing.
 	for _, url := range []string{"s3://", "s3://bucket?colour=red", "http://example.org/x", "file://relative/path", "/plain/path", "s3://UPPER_case/x", "file:///", "::"} {
 		p := h.refuses(64, "snapshots", "--repo", url, "--identity-file", w.kit)
-		says(t, p.Hint, "--repo")
+		mustSay(t, p.Hint, "--repo")
 	}
 	w.works("backup", "files")
 	w.whole("a", "b")
@@ -115,14 +115,14 @@ func badNetwork(t *testing.T, f *fixture, s3 *harness.S3) {
 		t.Helper()
 		h := cold()
 		h.works(append([]string{"restore", "files", "--to", h.Path("out")}, repo...)...)
-		same(t, picture(t, w.source), h.Path("out"))
+		sameAs(t, pictureIn(t, w.source), h.Path("out"))
 	}
 	// What passes by itself: every third request fails, in every way.
 	for _, fault := range []harness.Fault{harness.SlowDown, harness.Reset, harness.Lost, harness.Cut} {
 		proxy.Fault(harness.Every(3, fault))
 		r := w.works("backup", "files")
 		if strings.Contains(string(r.Stdout), "left_out") || strings.Contains(string(r.Stdout), `"failed"`) {
-			t.Errorf("a region that fails now and then was left out: %v", r)
+			t.Errorf("a region that fails now and then was left out: %v", brief(r))
 		}
 		restored()
 	}
@@ -135,27 +135,21 @@ func badNetwork(t *testing.T, f *fixture, s3 *harness.S3) {
 		{"refused", harness.Reset, []int{15}}, {"login page", harness.Garbage, []int{4, 10, 15}}, {"slow down", harness.SlowDown, []int{15, 75}},
 		{"black hole", harness.BlackHole, []int{15}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			proxy.Fault(harness.All(c.fault))
-			var one, only *harness.Result
-			h := cold()
-			together(2, func(i int) {
-				if i == 0 {
-					one = w.Run("backup", "files", "--json")
-				} else {
-					only = h.Run(append([]string{"snapshots", "--json"}, repo...)...)
-				}
-			})
-			proxy.Fault(nil)
-			if one.Code != 0 || !strings.Contains(string(one.Stdout), "left_out") {
-				t.Errorf("%s at one region: %v", c.name, one)
-			}
-			h.failed(c.codes, only)
-			within(t, holeMost, one)
-			within(t, holeMost, only)
-			w.works("replicate", "sync")
-			restored()
-		})
+		t.Logf("network: %s", c.name)
+		proxy.Fault(harness.All(c.fault))
+		h := cold()
+		run := w.Start("backup", "files", "--json")
+		only := h.Run(append([]string{"snapshots", "--json"}, repo...)...)
+		one := run.Wait()
+		proxy.Fault(nil)
+		if one.Code != 0 || !strings.Contains(string(one.Stdout), "left_out") {
+			t.Errorf("%s at one region: %v", c.name, brief(one))
+		}
+		h.failed(c.codes, only)
+		withinTime(t, holeMost, one)
+		withinTime(t, holeMost, only)
+		w.works("replicate", "sync")
+		restored()
 	}
 	w.whole("a", "b")
 }
@@ -177,7 +171,7 @@ func badListings(t *testing.T, f *fixture) {
 		return append([]string{"restore", "files", "--to", h.Path("out")}, flags...)
 	}
 	newest := func(dir, typ string) string {
-		all := objectsIn(t, dir, typ)
+		all := keysOfKind(t, dir, typ)
 		return all[len(all)-1]
 	}
 	for _, c := range []struct {
@@ -198,38 +192,36 @@ func badListings(t *testing.T, f *fixture) {
 		{"sentinels", func(k string) bool { return strings.HasSuffix(k, "~end") }, []int{0, 4}},
 		{"all", func(string) bool { return true }, []int{4, 10}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			h := cold()
-			liar.hide(c.hide)
-			defer liar.hide(nil)
-			// Alone, the liar can at most keep something back; it is never believed that nothing is there.
-			r := h.Run(append(restore(h, repo), "--json")...)
-			if r.Code == 0 && c.alone[0] == 0 {
-				same(t, picture(t, w.source), h.Path("out"))
-				r.Events()
-				r.Envelope()
-			} else {
-				h.failed(c.alone, r)
-			}
-			// Beside honest regions it changes nothing.
-			both := append(append([]string{}, repo...), "--repo", "file://"+w.region("b"))
-			h = cold()
-			h.works(restore(h, both)...)
-			same(t, picture(t, w.source), h.Path("out"))
-			ids := w.snapshotIDs()
-			if err := os.RemoveAll(w.Path("lb-cache")); err != nil {
-				t.Fatal(err)
-			}
-			w.works("backup", "files")
-			if after := w.snapshotIDs(); len(after) != len(ids)+1 {
-				t.Errorf("%d snapshots before the backup, %d after", len(ids), len(after))
-			}
-			liar.hide(nil)
-			w.works("replicate", "sync")
-			h = cold()
-			h.works(restore(h, honest)...)
-			same(t, picture(t, w.source), h.Path("out"))
-		})
+		t.Logf("hidden: %s", c.name)
+		h := cold()
+		liar.hide(c.hide)
+		// Alone, the liar can at most keep something back; it is never believed that nothing is there.
+		r := h.Run(append(restore(h, repo), "--json")...)
+		if r.Code == 0 && c.alone[0] == 0 {
+			sameAs(t, pictureIn(t, w.source), h.Path("out"))
+			r.Events()
+			r.Envelope()
+		} else {
+			h.failed(c.alone, r)
+		}
+		// Beside honest regions it changes nothing.
+		both := append(append([]string{}, repo...), "--repo", "file://"+w.region("b"))
+		h = cold()
+		h.works(restore(h, both)...)
+		sameAs(t, pictureIn(t, w.source), h.Path("out"))
+		ids := w.snapshotIDs()
+		if err := os.RemoveAll(w.Path("lb-cache")); err != nil {
+			t.Fatal(err)
+		}
+		w.works("backup", "files")
+		if after := w.snapshotIDs(); len(after) != len(ids)+1 {
+			t.Errorf("%d snapshots before the backup, %d after", len(ids), len(after))
+		}
+		liar.hide(nil)
+		w.works("replicate", "sync")
+		h = cold()
+		h.works(restore(h, honest)...)
+		sameAs(t, pictureIn(t, w.source), h.Path("out"))
 	}
 	w.whole("a", "b")
 
@@ -241,8 +233,8 @@ func badListings(t *testing.T, f *fixture) {
 	}
 }
 
-// objectsIn lists an S3 server's objects of one kind, in order.
-func objectsIn(t *testing.T, dir, kind string) []string {
+// keysOfKind lists an S3 server's objects of one kind, in order.
+func keysOfKind(t *testing.T, dir, kind string) []string {
 	t.Helper()
 	var keys []string
 	for _, path := range objectsOf(t, dir, kind) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,12 +67,12 @@ func newFixture(t *testing.T) *fixture {
 	// Tags so large that the manifest does not fit into its intent.
 	backup := []string{"backup", "files"}
 	for _, name := range []string{"u", "v", "w", "x"} {
-		backup = append(backup, "--tag", name+"="+noise(uint64(name[0]), 120_000))
+		backup = append(backup, "--tag", name+"="+letters(uint64(name[0]), 120_000))
 	}
 	f.Must(backup...)
-	f.first = picture(t, f.source)
-	writeFile(t, filepath.Join(f.source, "added"), []byte(noise(9, 300_000)))
-	writeFile(t, filepath.Join(f.source, "added too"), []byte("small"))
+	f.first = pictureIn(t, f.source)
+	placeFile(t, filepath.Join(f.source, "added"), []byte(letters(9, 300_000)))
+	placeFile(t, filepath.Join(f.source, "added too"), []byte("small"))
 	f.Must("backup", "files")
 	f.ids = f.snapshotIDs()
 	if len(f.ids) != 2 || len(f.objects("a", "manifest")) != 1 || len(f.objects("a", "meta pack")) == 0 {
@@ -81,12 +81,12 @@ func newFixture(t *testing.T) *fixture {
 
 	f.foreign = newWorld(t)
 	f.foreign.source = f.foreign.Path("source")
-	writeFile(t, filepath.Join(f.foreign.source, "file"), []byte("of another repository"))
+	placeFile(t, filepath.Join(f.foreign.source, "file"), []byte("of another repository"))
 	f.foreign.configure()
 	f.foreign.Must("init", "--yes", "--kit", f.foreign.kit)
 	f.foreign.Must("backup", "files")
 	f.identity = f.foreign.Path("identity.txt")
-	writeFile(t, f.identity, []byte(identityLine(t, f.foreign.kit)+"\n"))
+	placeFile(t, f.identity, []byte(identityLine(t, f.foreign.kit)+"\n"))
 	return f
 }
 
@@ -106,10 +106,10 @@ func (f *fixture) clone(t *testing.T) *world {
 	w := newWorld(t)
 	w.source, w.kit = f.source, f.kit
 	for _, name := range regionNames() {
-		copyTree(t, f.region(name), w.region(name), os.Link)
+		cloneTree(t, f.region(name), w.region(name), os.Link)
 	}
 	for _, name := range []string{"lb-state", "lb-cache"} {
-		copyTree(t, f.Path(name), w.Path(name), copyFile)
+		cloneTree(t, f.Path(name), w.Path(name), copyOne)
 	}
 	w.configure()
 	return w
@@ -132,7 +132,7 @@ func (w *world) configure() {
 	if w.edit != nil {
 		text = w.edit(text)
 	}
-	writeFile(w.t, w.Path("lifeboat.yaml"), []byte(text))
+	placeFile(w.t, w.Path("lifeboat.yaml"), []byte(text))
 }
 
 // replace makes the configuration say something else from now on.
@@ -212,9 +212,9 @@ func (w *world) works(args ...string) *harness.Result {
 	r := w.Run(append(args, "--json")...)
 	r.Events()
 	if e := r.Envelope(); r.Code != 0 {
-		w.t.Errorf("exit %d, want 0: %v", r.Code, r)
+		w.t.Errorf("exit %d, want 0: %v", r.Code, brief(r))
 	} else if e.Error != nil {
-		w.t.Errorf("error in a success: %v", r)
+		w.t.Errorf("error in a success: %v", brief(r))
 	}
 	return r
 }
@@ -225,23 +225,23 @@ func (w *world) restores(flags ...string) {
 	w.t.Helper()
 	h := w.bare()
 	h.works(append([]string{"restore", "files", "--to", h.Path("out")}, flags...)...)
-	same(w.t, picture(w.t, w.source), h.Path("out"))
+	sameAs(w.t, pictureIn(w.t, w.source), h.Path("out"))
 }
 
-// same compares a restored directory with what it should be.
-func same(t *testing.T, want *tree.Picture, dir string) {
+// sameAs compares a restored directory with what it should be.
+func sameAs(t *testing.T, want *tree.Picture, dir string) {
 	t.Helper()
 	if _, err := os.Lstat(dir); err != nil {
 		t.Errorf("nothing was restored: %v", err)
 		return
 	}
-	all := tree.Compare(want, picture(t, dir), tree.Ignore{Sockets: true})
+	all := tree.Compare(want, pictureIn(t, dir), tree.Ignore{Sockets: true})
 	for _, d := range all[:min(len(all), 3)] {
 		t.Errorf("%d differences, such as %v", len(all), d)
 	}
 }
 
-func picture(t *testing.T, dir string) *tree.Picture {
+func pictureIn(t *testing.T, dir string) *tree.Picture {
 	t.Helper()
 	p, err := tree.Take(dir)
 	if err != nil {
@@ -268,16 +268,16 @@ func (w *world) refuses(code int, args ...string) harness.Problem {
 	r := w.Run(args...)
 	text := string(r.Stderr)
 	if r.Code != code {
-		w.t.Errorf("for people exit %d, want %d: %v", r.Code, code, r)
+		w.t.Errorf("for people exit %d, want %d: %v", r.Code, code, brief(r))
 	}
 	if n := strings.Count(text, "lifeboat: error: "); n != 1 {
-		w.t.Errorf("%d errors for people, want 1: %v", n, r)
+		w.t.Errorf("%d errors for people, want 1: %v", n, brief(r))
 	}
 	if n := strings.Count(text, "lifeboat: hint: "); n != 1 {
-		w.t.Errorf("%d hints for people, want 1: %v", n, r)
+		w.t.Errorf("%d hints for people, want 1: %v", n, brief(r))
 	}
 	if strings.Contains(string(r.Stdout), "lifeboat: ") {
-		w.t.Errorf("messages on stdout: %v", r)
+		w.t.Errorf("messages on stdout: %v", brief(r))
 	}
 	return p
 }
@@ -292,7 +292,7 @@ func (w *world) fails(codes []int, args ...string) harness.Problem {
 func (w *world) failed(codes []int, r *harness.Result) harness.Problem {
 	w.t.Helper()
 	if !slices.Contains(codes, r.Code) {
-		w.t.Errorf("exit %d, want %v: %v", r.Code, codes, r)
+		w.t.Errorf("exit %d, want %v: %v", r.Code, codes, brief(r))
 	}
 	e := r.Envelope()
 	r.Events()
@@ -303,14 +303,32 @@ func (w *world) failed(codes []int, r *harness.Result) harness.Problem {
 		w.t.Errorf("exit %d has the name %q, want %q", r.Code, e.Error.Code, codeNames()[r.Code])
 	}
 	if e.Error.Hint == "" {
-		w.t.Errorf("no next step: %v", r)
+		w.t.Errorf("no next step: %v", brief(r))
 	}
 	for _, text := range []string{e.Error.Message, e.Error.Hint} {
 		if what := clumsy(text); what != "" {
-			w.t.Errorf("%s in %q: lifeboat %s", what, text, strings.Join(r.Args, " "))
+			w.t.Errorf("%s in a message: %s", what, brief(r))
 		}
 	}
 	return *e.Error
+}
+
+// brief is what a failed test needs to tell of a run: paths of test folders are
+// cut to their ends, and events are left out.
+func brief(r *harness.Result) string {
+	var e harness.Envelope
+	text := fmt.Sprintf("lifeboat %s: exit %d after %v", strings.Join(r.Args, " "), r.Code, r.Took.Round(time.Millisecond))
+	if json.Unmarshal(r.Stdout, &e) == nil && e.Schema != "" {
+		if e.Error != nil {
+			text += fmt.Sprintf("\n  error %s: %s\n  hint: %s", e.Error.Code, e.Error.Message, e.Error.Hint)
+		}
+		for _, w := range e.Warnings[:min(len(e.Warnings), 5)] {
+			text += fmt.Sprintf("\n  warning %s: %s", w.Code, w.Message)
+		}
+	} else {
+		text += fmt.Sprintf("\n  stdout: %.500s\n  stderr: %.1500s", r.Stdout, r.Stderr)
+	}
+	return regexp.MustCompile(regexp.QuoteMeta(os.TempDir())+`/Test[^/]*/\d+`).ReplaceAllString(text, "~")
 }
 
 // clumsy says what is wrong with the words of a message, or nothing.
@@ -319,7 +337,7 @@ func clumsy(text string) string {
 	lines := strings.Split(text, "\n")
 	for _, rule := range []struct{ what, pattern string }{
 		{"words of Go", `%!|<nil>|goroutine |runtime error|panic|context canceled|context deadline|0xc0`},
-		{"a secret", `AGE-SECRET-KEY|LIFEBOAT-(ROOT|WRITER)-KEY`},
+		{"a secret", `(?i)(AGE-SECRET-KEY-(PQ-)?1|LIFEBOAT-(ROOT|WRITER)-KEY-1)[0-9a-z]{16}`},
 		{"an empty part", `: :|: $|^\s*$`},
 	} {
 		if regexp.MustCompile(`(?m)` + rule.pattern).MatchString(text) {
@@ -353,8 +371,8 @@ func clumsy(text string) string {
 	return ""
 }
 
-// says checks that a text names what it must.
-func says(t *testing.T, text string, words ...string) {
+// mustSay checks that a text names what it must.
+func mustSay(t *testing.T, text string, words ...string) {
 	t.Helper()
 	for _, word := range words {
 		if !strings.Contains(strings.ToLower(text), strings.ToLower(word)) {
@@ -363,11 +381,11 @@ func says(t *testing.T, text string, words ...string) {
 	}
 }
 
-// within checks that a run did not hang.
-func within(t *testing.T, most time.Duration, r *harness.Result) {
+// withinTime checks that a run did not hang.
+func withinTime(t *testing.T, most time.Duration, r *harness.Result) {
 	t.Helper()
 	if r.Took > most {
-		t.Errorf("took %v, at most %v: %v", r.Took.Round(time.Millisecond), most, r)
+		t.Errorf("took %v, at most %v: %v", r.Took.Round(time.Millisecond), most, brief(r))
 	}
 }
 
@@ -379,19 +397,19 @@ func badSource(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for i := range uint64(120) {
-		if err := os.Symlink(noise(i, 3900), filepath.Join(dir, fmt.Sprintf("link-%03d", i))); err != nil {
+		if err := os.Symlink(letters(i, 3900), filepath.Join(dir, fmt.Sprintf("link-%03d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// noise is so many letters that do not compress to nothing.
-func noise(seed uint64, n int) string {
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
+// letters are so many letters that do not compress to nothing.
+func letters(seed uint64, n int) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
 	rng := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = letters[rng.IntN(len(letters))]
+		b[i] = alphabet[rng.IntN(len(alphabet))]
 	}
 	return string(b)
 }
@@ -412,8 +430,8 @@ func identityLine(t *testing.T, kit string) string {
 	return ""
 }
 
-// writeFile makes a file anew, in a folder that it makes too.
-func writeFile(t *testing.T, path string, data []byte) {
+// placeFile makes a file anew, in a folder that it makes too.
+func placeFile(t *testing.T, path string, data []byte) {
 	t.Helper()
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
@@ -427,8 +445,8 @@ func writeFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-// copyTree copies directories and, by the given way, files.
-func copyTree(t *testing.T, from, to string, file func(from, to string) error) {
+// cloneTree copies directories and, by the given way, files.
+func cloneTree(t *testing.T, from, to string, file func(from, to string) error) {
 	t.Helper()
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -448,19 +466,10 @@ func copyTree(t *testing.T, from, to string, file func(from, to string) error) {
 	}
 }
 
-func copyFile(from, to string) error {
+func copyOne(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(to, data, 0o600)
-}
-
-// together runs what may run at the same time, and waits for all of it.
-func together(n int, do func(i int)) {
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() { do(i) })
-	}
-	wg.Wait()
 }

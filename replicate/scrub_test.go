@@ -2,200 +2,20 @@ package replicate_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"lifeboat/replicate"
-	"lifeboat/snapshot"
 	"lifeboat/storage"
 	"lifeboat/storage/repo"
 	"lifeboat/storage/seal"
 	"lifeboat/storage/storetest"
 )
-
-// world is a repository in in-memory regions, and one enrolled host.
-type world struct {
-	t           testing.TB
-	stores      map[string]*storetest.Mem
-	faults      map[string]*storetest.Fault
-	made        *repo.Created
-	state       *repo.State
-	clock       time.Time
-	source      string
-	firstSource string
-}
-
-func newWorld(t testing.TB, regions ...string) *world {
-	t.Helper()
-	w := &world{t: t, stores: map[string]*storetest.Mem{}, faults: map[string]*storetest.Fault{}, clock: time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC), source: t.TempDir()}
-	for _, name := range regions {
-		w.stores[name] = storetest.Memory()
-	}
-	var err error
-	if w.made, err = repo.Create(t.Context(), repo.CreateOptions{Regions: w.regions(), Classic: true, Now: w.clock}); err != nil {
-		t.Fatal(err)
-	}
-	if w.state, err = repo.SaveState(t.TempDir(), w.made.ID, w.made.Root.Public(), w.made.Writer, nil); err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-// regions gives the stores, each with its faults around it.
-func (w *world) regions() []repo.Region {
-	var out []repo.Region
-	for name, mem := range w.stores {
-		f := w.faults[name]
-		if f == nil {
-			f = storetest.Faulty(mem)
-			w.faults[name] = f
-		}
-		out = append(out, repo.Region{Name: name, Store: f})
-	}
-	slices.SortFunc(out, func(a, b repo.Region) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-func (w *world) now() time.Time { w.clock = w.clock.Add(time.Second); return w.clock }
-
-func (w *world) open() *repo.Repo {
-	w.t.Helper()
-	r, err := repo.Open(context.Background(), repo.Options{Regions: w.regions(), ID: w.made.ID, Root: w.made.Root.Public(), State: w.state})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { r.Close() })
-	return r
-}
-
-// write puts files into the source tree; sizes in bytes, contents from a seed.
-func (w *world) write(seed uint64, sizes map[string]int) {
-	w.t.Helper()
-	rng := rand.New(rand.NewPCG(seed, 7))
-	for _, name := range slices.Sorted(keys(sizes)) {
-		data := make([]byte, sizes[name])
-		for i := range data {
-			data[i] = byte(rng.Uint32())
-		}
-		path := filepath.Join(w.source, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			w.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
-func keys[V any](m map[string]V) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// backup takes one snapshot of the source tree.
-func (w *world) backup(workload string) string {
-	w.t.Helper()
-	ctx := context.Background()
-	r := w.open()
-	s, err := r.Begin(ctx, repo.SessionOptions{Required: 1, Now: w.now})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	tk, err := snapshot.NewTaker(r, s, 2)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	opt := snapshot.Options{Workload: workload, Kind: "volume", Host: "h", Paths: []string{w.source}, Now: w.now}
-	if parent, ok := snapshot.Parent(ctx, r, s, workload); ok {
-		opt.Parent = parent
-	}
-	p, err := tk.Take(ctx, opt)
-	if err == nil {
-		err = tk.Flush(ctx)
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c, err := s.Commit(ctx, []repo.Prepared{*p})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if err := s.End(ctx, false); err != nil {
-		w.t.Fatal(err)
-	}
-	return c.IDs[0]
-}
-
-// standard is a world of three regions with three snapshots: two of one
-// workload, with metadata packs, and one whose manifest is an object of its own.
-func standard(t testing.TB) (*world, []string) {
-	w := newWorld(t, "a", "b", "c")
-	sizes := map[string]int{"big": 600 << 10}
-	long := strings.Repeat(strings.Repeat("n", 200)+"/", 4)
-	for i := range 700 {
-		sizes[fmt.Sprintf("%s/%04d", long, i)] = i % 3
-	}
-	w.write(1, sizes)
-	ids := []string{w.backup("files")}
-	w.write(2, map[string]int{"new": 300 << 10})
-	ids = append(ids, w.backup("files"))
-	w.firstSource, w.source = w.source, t.TempDir()
-	w.write(3, oddNames(1200))
-	return w, append(ids, w.backup("names"))
-}
-
-// oddNames are files whose names and contents do not compress: their catalog
-// makes a manifest that is too large for a statement.
-func oddNames(n int) map[string]int {
-	rng := rand.New(rand.NewPCG(5, 5))
-	sizes := map[string]int{}
-	for range n {
-		var name [250]byte
-		for i := range name {
-			name[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rng.IntN(64)]
-		}
-		sizes["x"+string(name[:])] = 20
-	}
-	return sizes
-}
-
-// copy gives an independent world in the same state.
-func (w *world) copy(t testing.TB) *world {
-	c := *w
-	c.t, c.stores, c.faults = t, map[string]*storetest.Mem{}, map[string]*storetest.Fault{}
-	for name, mem := range w.stores {
-		c.stores[name] = mem.Clone()
-	}
-	return &c
-}
-
-func (w *world) scrub(opt replicate.ScrubOptions) *replicate.Report {
-	w.t.Helper()
-	opt.Now = w.now()
-	r := w.open()
-	defer r.Close()
-	rep, err := replicate.Scrub(context.Background(), r, opt)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return rep
-}
-
-// deep reads everything and opens it.
-func (w *world) deep() replicate.ScrubOptions {
-	return replicate.ScrubOptions{Read: replicate.ReadAmount{All: true}, Open: seal.NewOpener(w.made.Data).Open}
-}
 
 func TestCleanRepositoryGivesNoFinding(t *testing.T) {
 	w, ids := standard(t)
@@ -410,7 +230,7 @@ func TestListingThatHidesAnObject(t *testing.T) {
 }
 
 func TestTruncatedListing(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	w.regions()
 	w.faults["c"].On(storetest.List, "").Hide("keys/~end")
 	rep := w.scrub(replicate.ScrubOptions{})
@@ -461,7 +281,7 @@ func TestOnlyRegionIsDamaged(t *testing.T) {
 }
 
 func TestRegionsThatDoNotAnswer(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	w.regions()
 	for _, op := range []storetest.Op{storetest.Get, storetest.List, storetest.Stat} {
 		w.faults["b"].On(op, "").Fail(storage.ErrUnreachable)
@@ -481,7 +301,7 @@ func TestRegionsThatDoNotAnswer(t *testing.T) {
 }
 
 func TestWipedAndForeignRegions(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	w.stores["b"] = storetest.Memory()
 	w.stores["c"] = newWorld(t, "x").stores["x"]
 	w.faults = map[string]*storetest.Fault{}
@@ -492,7 +312,7 @@ func TestWipedAndForeignRegions(t *testing.T) {
 }
 
 func TestOneRegionAndOneWorkload(t *testing.T) {
-	w, ids := standard(t)
+	w, ids := small(t)
 	for _, key := range w.stores["c"].Keys("packs/") {
 		w.stores["c"].Change(key, storetest.FlipBit(4000))
 	}
@@ -511,7 +331,7 @@ func TestOneRegionAndOneWorkload(t *testing.T) {
 }
 
 func TestFilesThatLoseContentsAreNamed(t *testing.T) {
-	w, ids := standard(t)
+	w, ids := small(t)
 	key := w.packOf(t, ids[1])
 	w.stores["b"].Change(key, storetest.FlipBit(8*2000)) // inside the first frame
 	rep := w.scrub(w.deep())
@@ -529,7 +349,7 @@ func TestFilesThatLoseContentsAreNamed(t *testing.T) {
 }
 
 func TestGapThatNoRegionFills(t *testing.T) {
-	w, ids := standard(t)
+	w, ids := small(t)
 	journals := w.stores["a"].Keys("journal/")
 	i := slices.IndexFunc(journals, func(k string) bool { return strings.Contains(k, "/0000000000000006-") })
 	for _, m := range w.stores {
@@ -561,7 +381,7 @@ func TestRegionThatWasAwayIsBehindNotDamaged(t *testing.T) {
 }
 
 func TestOrphansAreCountedAndMustBeWhole(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	writer := strings.Split(w.stores["a"].Keys("packs/")[0], "/")[1]
 	key := storage.PackKey(writer, storage.PackData, [32]byte{1})
 	w.stores["a"].Change(key, func([]byte) []byte { return []byte("half a pack") })
@@ -577,7 +397,7 @@ func TestOrphansAreCountedAndMustBeWhole(t *testing.T) {
 }
 
 func TestRunsCoverEverythingInTheEnd(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	file := filepath.Join(t.TempDir(), "sub", "coverage.json")
 	ratio := 0.0
 	for range 8 {
@@ -618,7 +438,7 @@ func TestDamagedCoverageFileBeginsAnew(t *testing.T) {
 }
 
 func TestCancelledScrubSaysSo(t *testing.T) {
-	w, _ := standard(t)
+	w, _ := small(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	r := w.open()
 	rep, err := replicate.Scrub(ctx, r, replicate.ScrubOptions{Now: w.now(), Events: replicate.ScrubEvents{Phase: func(name string) {
@@ -635,8 +455,8 @@ func TestWhatAScrubFoundCanBeReplaced(t *testing.T) {
 	base, ids := standard(t)
 	for name, v := range victims(t, base, ids) {
 		switch name {
-		case "format", "recovery text", "region marker", "sentinel":
-			continue // sync copies none of these
+		case "format", "recovery text", "region marker", "sentinel", "trust statement":
+			continue // sync copies none of these, or does not use the region at all without them
 		case "open statement", "intent", "first intent":
 			continue // only their own session may place them
 		}
@@ -661,5 +481,56 @@ func TestWhatAScrubFoundCanBeReplaced(t *testing.T) {
 				t.Errorf("still wrong: %+v", rep.Damaged)
 			}
 		})
+	}
+}
+
+func TestSnapshotThatNamesTooFewPacks(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.write(1, map[string]int{"f": 100 << 10, "g": 200 << 10})
+	w.backup("files")
+	w.write(2, map[string]int{"h": 100})
+	w.spoil = func(p *repo.Prepared) { clear(p.Packs) }
+	id := w.backup("files")
+	rep := w.scrub(replicate.ScrubOptions{})
+	if len(rep.Damaged) != 1 || rep.Damaged[0].Kind != "snapshot" || rep.Damaged[0].Region != "" || rep.Damaged[0].AffectsTotal != 1 || rep.Damaged[0].Affects[0].ID != id ||
+		!strings.Contains(rep.Damaged[0].Problem, "the recovery point does not name") {
+		t.Errorf("found %+v", rep.Damaged)
+	}
+}
+
+func TestFramesThatDoNotOpen(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.write(1, map[string]int{"f": 100 << 10})
+	w.backup("files")
+	opt := w.deep()
+	opt.Open = func(dst, _ []byte) ([]byte, error) { return dst, storage.ErrCorrupt }
+	rep := w.scrub(opt)
+	if len(rep.Damaged) != 1 || rep.Damaged[0].Region != "" || rep.Damaged[0].Kind != "pack" || !strings.Contains(rep.Damaged[0].Problem, "frames do not open") || rep.Damaged[0].FilesTotal != 1 {
+		t.Errorf("found %+v", rep.Damaged)
+	}
+	other, err := seal.NewIdentity(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt.Open = seal.NewOpener(other).Open
+	rep = w.scrub(opt)
+	clean(t, rep)
+	if rep.Level != replicate.LevelHash {
+		t.Errorf("level %s with a foreign key", rep.Level)
+	}
+}
+
+func TestProgressIsTold(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.write(1, map[string]int{"f": 100 << 10})
+	w.backup("files")
+	var phases []string
+	var items atomic.Int64
+	opt := w.deep()
+	opt.Events = replicate.ScrubEvents{Phase: func(name string) { phases = append(phases, name) }, Done: func(_, n int64) { items.Add(n) }}
+	rep := w.scrub(opt)
+	want := []string{replicate.PhaseStatements, replicate.PhasePacks, replicate.PhaseCatalogs, replicate.PhaseRead, replicate.PhaseCompare}
+	if !slices.Equal(phases, want) || items.Load() < rep.ObjectsChecked {
+		t.Errorf("phases %v, %d items of %d objects", phases, items.Load(), rep.ObjectsChecked)
 	}
 }

@@ -28,14 +28,14 @@ type fileJob struct {
 	off    int64           // in it
 	piece  uint32          // 0: cut by content
 	seq    int             // number of the next part
+	short  bool            // the file ended before its size
 	tries  int
 
 	mu      sync.Mutex
 	next    int // part whose ids come next
 	early   map[int][]pack.ChunkID
 	pending int
-	ended   bool // everything was read, or given up
-	short   bool // the file ended before its size
+	ended   bool // everything was read, or given up; set together with the last part's pending
 	err     error
 	ids     *catalog.IDs
 }
@@ -59,7 +59,7 @@ func (w *worker) turn(p *pipeline, t *fileJob) error {
 	if err != nil {
 		t.err = err
 	}
-	t.ended = t.ended || err != nil || t.at >= len(t.ranges)
+	t.ended = err != nil || t.at >= len(t.ranges)
 	ended := t.ended
 	t.mu.Unlock()
 	if !ended {
@@ -150,6 +150,9 @@ func (w *worker) readPieces(t *fileJob) ([]byte, error) {
 	if t.off += n; t.off == r.Length {
 		t.at, t.off = t.at+1, 0
 	}
+	if t.short {
+		t.at = len(t.ranges)
+	}
 	return w.buf[:got], err
 }
 
@@ -204,7 +207,9 @@ func (t *fileJob) advance(n int64, end bool) {
 	}
 }
 
-// fill reads one stretch. A file that is shorter than it was ends there.
+// fill reads one stretch. A file that is shorter than it was ends there: what
+// follows is not asked for again, even if it comes back, so that size and chunks
+// stay in step.
 func (w *worker) fill(t *fileJob, buf []byte, offset int64) (int, error) {
 	n, err := t.f.ReadAt(buf, offset)
 	w.read(n)
@@ -214,13 +219,9 @@ func (w *worker) fill(t *fileJob, buf []byte, offset int64) (int, error) {
 	if err != nil || n == len(buf) {
 		return n, err
 	}
-	t.mu.Lock()
-	if !t.short {
-		t.short = true
-		t.it.entry.Size = offset + int64(n)
-	}
-	t.ended = true
-	t.mu.Unlock()
+	t.short = true
+	t.it.entry.Size = offset + int64(n)
+	t.ranges = clip(t.ranges, t.it.entry.Size)
 	return n, nil
 }
 
@@ -288,7 +289,9 @@ func (t *fileJob) finish(w *worker, err error) error {
 	}
 	if err == nil {
 		e := &t.it.entry
-		e.Data = clip(e.Data, e.Size)
+		if t.short && e.Data != nil {
+			e.Data = t.ranges // what was read, and no more
+		}
 		err = t.ids.Finish(e)
 		if err != nil {
 			return err

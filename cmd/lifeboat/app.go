@@ -169,7 +169,7 @@ func firstLines(text string, n int) string {
 func (a *app) handle(c *cobra.Command, fn handler) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		ctx := c.Context()
-		a.kind = strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), "lifeboat "), " ", "_")
+		a.kind = strings.NewReplacer(" ", "_", "-", "_").Replace(strings.TrimPrefix(c.CommandPath(), "lifeboat "))
 		if err := a.begin(c); err != nil {
 			return err
 		}

@@ -198,6 +198,9 @@ func (a *app) keepSecrets(set regionSet, made *repo.Created, f initFlags, data *
 	if f.drillsHere {
 		install = &made.Data
 	}
+	if _, err := repo.SetAside(a.stateDir(), "before-"+a.now().UTC().Format("20060102T150405Z")); err != nil {
+		return err
+	}
 	_, err := repo.SaveState(a.stateDir(), made.ID, made.Root.Public(), made.Writer, install)
 	return err
 }

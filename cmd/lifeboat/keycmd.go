@@ -462,7 +462,7 @@ func (d *kitData) text(p *page) {
 		default:
 			what := "its names"
 			if r.ChunkBytes > 0 {
-				what = fmt.Sprintf("%s of %s", p.size(int64(r.ChunkBytes)), quotePath(r.Path))
+				what = fmt.Sprintf("%s of %s", formatSize(int64(r.ChunkBytes)), quotePath(r.Path))
 			}
 			p.line("  region %-12s %s", r.Name, p.mark(markOK, fmt.Sprintf("keys, snapshot %.8s of %s (%s) and %s open", r.Snapshot, r.Workload, p.time(r.RecoveryPoint), what)))
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -80,7 +81,13 @@ func (a *app) finish(ctx context.Context, err error) int {
 	if fail != nil {
 		code = fail.Code
 	}
-	if werr := a.print(code, fail); werr != nil && code == OK {
+	werr := a.tryPrint(code, fail)
+	var bug *Fail
+	if errors.As(werr, &bug) && bug.Code == Internal { // the data cannot be shown: say at least that
+		a.outcome.data, code, fail = nil, Internal, bug
+		werr = a.tryPrint(code, fail)
+	}
+	if werr != nil && code == OK {
 		if !errors.Is(werr, errClosedPipe) {
 			fail = &Fail{Code: Failed, Message: "write the result: " + werr.Error(), Hint: "the work itself is done; see why stdout cannot be written", Err: werr}
 			a.printFail(fail)
@@ -98,6 +105,16 @@ func (a *app) finish(ctx context.Context, err error) int {
 		a.events.close()
 	}
 	return int(code)
+}
+
+// tryPrint prints, and turns a panic of what prints into an error.
+func (a *app) tryPrint(code Code, fail *Fail) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = a.bug(p, debug.Stack())
+		}
+	}()
+	return a.print(code, fail)
 }
 
 // joinAfter keeps the first error and adds a later one from closing.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -22,7 +23,10 @@ func goal(st step) float64 {
 }
 
 // cost is the median of the samples of one program, figure by figure.
-type cost struct{ wall, cpu, rss, added, toDisk float64 }
+type cost struct {
+	wall, cpu, rss, added, toDisk float64
+	requests                      map[string]int // of the last run
+}
 
 func costOf(all []sample) cost {
 	figure := func(get func(sample) float64) float64 {
@@ -38,6 +42,8 @@ func costOf(all []sample) cost {
 		rss:    figure(func(s sample) float64 { return float64(s.RSS) }),
 		added:  figure(func(s sample) float64 { return float64(s.added) }),
 		toDisk: figure(func(s sample) float64 { return s.Wall + s.Settle }),
+
+		requests: all[len(all)-1].requests,
 	}
 }
 
@@ -110,8 +116,8 @@ func (b *bench) peers() []string {
 // summary has one line per data set and step: lifeboat against the better peer.
 func (b *bench) summary(w io.Writer, p place) {
 	fmt.Fprintf(w, "### %s: lifeboat against the faster peer\n\n", title(p))
-	fmt.Fprintln(w, "| data | step | lifeboat s | faster peer | its s | time | goal | its RSS | stored: smallest peer | met |")
-	fmt.Fprintln(w, "|---|---|--:|---|--:|--:|--:|--:|--:|---|")
+	fmt.Fprintln(w, "| data | step | lifeboat s | faster peer | its s | time | goal | its CPU | its RSS | stored: smallest peer | met |")
+	fmt.Fprintln(w, "|---|---|--:|---|--:|--:|--:|--:|--:|--:|---|")
 	var total, peerTotal float64
 	for _, s := range sets(b.o) {
 		t := b.results[p][s.name]
@@ -131,7 +137,7 @@ func (b *bench) summary(w io.Writer, p place) {
 		}
 	}
 	if peerTotal > 0 {
-		fmt.Fprintf(w, "| all | initial | | | | | | | %.2f | %s |\n", peerTotal/total, mark(total <= peerTotal))
+		fmt.Fprintf(w, "| all | initial | | | | | | | | %.2f | %s |\n", peerTotal/total, mark(total <= peerTotal))
 	}
 	fmt.Fprintln(w)
 }
@@ -194,7 +200,8 @@ func summaryLine(w io.Writer, s *set, st step, mine cost, peers []peerCost) {
 			ok = ok && mine.added*blocks <= least
 		}
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f | %s | %.2f | **%.2f** | %s | %.2f | %s | %s |\n", s.name, st, mine.wall, fastest.name, fastest.wall, ratio, want, fastest.rss/mine.rss, size, mark(ok))
+	fmt.Fprintf(w, "| %s | %s | %.2f | %s | %.2f | **%.2f** | %s | %.2f | %.2f | %s | %s |\n", s.name, st, mine.wall, fastest.name, fastest.wall, ratio, want,
+		fastest.cpu/mine.cpu, fastest.rss/mine.rss, size, mark(ok))
 }
 
 func mark(ok bool) string {
@@ -207,16 +214,17 @@ func mark(ok bool) string {
 // details has every figure of one data set in one place.
 func (b *bench) details(w io.Writer, p place, s *set, t *table) {
 	fmt.Fprintf(w, "### %s, %s\n\n", title(p), s.name)
-	fmt.Fprintln(w, "| step | program | s | to disk s | CPU s | RSS MiB | stored MiB | time | CPU | RSS | stored |")
-	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintln(w, "| step | program | s | to disk s | CPU s | RSS MiB | stored MiB | time | CPU | RSS | stored | requests |")
+	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")
 	for _, st := range []step{initial, noChange, changed, restored} {
 		mine := t.costs(st, reference)
 		for _, sub := range subjects(b.o) {
 			c := t.costs(st, sub.name)
 			switch {
 			case c != nil:
-				fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.2f | %.0f | %s | %s |\n", st, sub.name, c.wall, c.toDisk, c.cpu, c.rss/(1<<20), mebibytes(st, c.added), ratios(st, sub.name, c, mine))
-			case t.samples[st] != nil && sub.peer:
+				fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.2f | %.0f | %s | %s | %s |\n", st, sub.name, c.wall, c.toDisk, c.cpu, c.rss/(1<<20), mebibytes(st, c.added),
+					ratios(st, sub.name, c, mine), verbs(c.requests))
+			case t.samples[st] != nil && sub.peer: // it cannot work there
 				fmt.Fprintf(w, "| %s | %s | n/a | | | | | | | | |\n", st, sub.name)
 			}
 		}
@@ -241,4 +249,13 @@ func ratios(st step, name string, c, mine *cost) string {
 		size = fmt.Sprintf("%.2f", c.added/mine.added)
 	}
 	return fmt.Sprintf("%.2f | %.2f | %.2f | %s", c.wall/mine.wall, c.cpu/mine.cpu, c.rss/mine.rss, size)
+}
+
+// verbs are the requests of a run, by verb.
+func verbs(n map[string]int) string {
+	var all []string
+	for _, verb := range slices.Sorted(maps.Keys(n)) {
+		all = append(all, fmt.Sprintf("%s %d", verb, n[verb]))
+	}
+	return strings.Join(all, ", ")
 }

@@ -25,11 +25,19 @@ const (
 // sample is one measured run.
 type sample struct {
 	usage
-	added int64 // bytes stored
+	added    int64          // bytes stored
+	requests map[string]int // to S3, by verb
 }
 
 // table holds the samples of one data set in one place.
 type table struct{ samples map[step]map[string][]sample }
+
+func (t *table) add(st step, name string, s sample) {
+	if t.samples[st] == nil {
+		t.samples[st] = map[string][]sample{}
+	}
+	t.samples[st][name] = append(t.samples[st][name], s)
+}
 
 // bench is one run of everything.
 type bench struct {
@@ -40,6 +48,7 @@ type bench struct {
 	results  map[place]map[string]*table
 	commands []string // an example of each, for the report
 	seen     map[string]bool
+	changes  uint64 // made to data so far
 }
 
 func (b *bench) all() error {
@@ -134,7 +143,8 @@ func (b *bench) round(table *table, trials []*trial, s *set, src string, n int) 
 	for i, st := range steps {
 		switch st {
 		case changed:
-			if err := s.change(src, uint64(n)); err != nil {
+			b.changes++ // another one each time, or it would be no change
+			if err := s.change(src, b.changes); err != nil {
 				return fmt.Errorf("change the data: %w", err)
 			}
 		case restored:
@@ -152,10 +162,7 @@ func (b *bench) round(table *table, trials []*trial, s *set, src string, n int) 
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", t.subject.name, st, err)
 			}
-			if table.samples[st] == nil {
-				table.samples[st] = map[string][]sample{}
-			}
-			table.samples[st][t.subject.name] = append(table.samples[st][t.subject.name], got)
+			table.add(st, t.subject.name, got)
 			b.say("%-6s %-7s %-12s %-24s %8.2f s %8.2f s CPU %5d MiB %9s stored", t.place, s.name, st, t.subject.name, got.Wall, got.CPU, got.RSS>>20, size(got.added))
 		}
 	}
@@ -164,14 +171,24 @@ func (b *bench) round(table *table, trials []*trial, s *set, src string, n int) 
 
 // step measures one step of one program.
 func (b *bench) step(t *trial, st step, want *tree.Picture) (sample, error) {
-	if st == restored {
-		return b.restore(t, want)
+	if t.place == s3 {
+		b.stand.proxy.Reset()
 	}
-	t.archive++
-	return b.backup(t, st)
+	var got sample
+	var err error
+	if st == restored {
+		got, err = b.restore(t, want)
+	} else {
+		t.archive++
+		got, err = b.backup(t)
+	}
+	if t.place == s3 {
+		got.requests = b.stand.proxy.Count()
+	}
+	return got, err
 }
 
-func (b *bench) backup(t *trial, st step) (got sample, err error) {
+func (b *bench) backup(t *trial) (got sample, err error) {
 	before, err := stored(t.repos)
 	if err != nil {
 		return got, err

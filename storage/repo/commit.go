@@ -206,7 +206,7 @@ func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signe
 			return err
 		}
 	}
-	if len(s.newKeys) > statPacksMax || s.listed || s.reusesBeyondBase(intent) {
+	if len(s.newKeys) > statPacksMax || s.hasListed() || s.reusesBeyondBase(intent) {
 		return s.lookInListing(ctx, c, intent)
 	}
 	for _, key := range s.newKeys {

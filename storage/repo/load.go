@@ -37,10 +37,14 @@ func (r *Repo) Reload(ctx context.Context) error {
 	}
 	var g errgroup.Group
 	for _, p := range r.regions {
+		if p.Usable() {
+			view.AddRegion(p.Nonce) // all of them before any is read: the readers share the view
+		}
+	}
+	for _, p := range r.regions {
 		if !p.Usable() {
 			continue
 		}
-		view.AddRegion(p.Nonce)
 		g.Go(func() error {
 			if err := r.loadRegion(ctx, p, add); err != nil {
 				p.Err = fmt.Errorf("region %s: %w", p.Name, err)
@@ -303,6 +307,9 @@ func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 			return nil, err
 		}
 		s := Snapshot{Summary: sum, Shown: *shown}
+		if sum.Origin != "" {
+			s.Shown.Writer = sum.Origin // a replicator's intent may be the only one here
+		}
 		for _, p := range r.regions {
 			if p.Usable() && shown.Shows(p.Nonce) {
 				s.Regions = append(s.Regions, p.Name)

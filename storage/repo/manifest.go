@@ -89,6 +89,7 @@ type Item struct {
 // statement that commits the snapshot, so that a listing opens no manifest.
 type Summary struct {
 	ID         string    `json:"id"`
+	Origin     string    `json:"writer"` // id of the writer that took it
 	Workload   string    `json:"workload"`
 	Kind       string    `json:"kind"`
 	Host       string    `json:"host"`
@@ -103,7 +104,7 @@ type Summary struct {
 }
 
 func (m *Manifest) summary(id string) Summary {
-	s := Summary{ID: id, Workload: m.Workload, Kind: m.Kind, Host: m.Host, Start: time.Unix(0, m.Start).UTC(), End: time.Unix(0, m.End).UTC(),
+	s := Summary{ID: id, Origin: hex.EncodeToString(m.Writer), Workload: m.Workload, Kind: m.Kind, Host: m.Host, Start: time.Unix(0, m.Start).UTC(), End: time.Unix(0, m.End).UTC(),
 		Tags: m.Tags, Stats: m.Stats, FetchBytes: m.FetchBytes, Entries: m.Catalog.Entries}
 	if len(m.Parent) > 0 {
 		s.Parent = hex.EncodeToString(m.Parent)

@@ -94,7 +94,7 @@ type Repo struct {
 	regions []*Place
 	keys    Keys
 	cache   *cache
-	forked  error // two trust statements have one number: reading goes on, writing does not
+	forked  error // trust is in doubt: reading goes on, writing does not
 
 	mu    sync.Mutex
 	view  *journal.View
@@ -222,7 +222,11 @@ func (c *connection) meet(ctx context.Context) error {
 	return nil
 }
 
-// readTrust fetches the newest trust statement by name, and older ones when it is damaged.
+// trustReadMax is how many trust statements are read from the newest on, so that
+// a few forged ones do not hide the real ones.
+const trustReadMax = 64
+
+// readTrust fetches the newest trust statements by name. Who signed them is judged later.
 func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
 	infos, err := storage.ListAll(ctx, s, storage.ListOptions{Prefix: "trust/"}, trustListMax)
 	if err != nil {
@@ -230,7 +234,7 @@ func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
 	}
 	var out [][]byte
 	var last error
-	for i := len(infos) - 1; i >= 0 && len(out) < 2; i-- {
+	for i := len(infos) - 1; i >= 0 && len(out) < trustReadMax; i-- {
 		if _, ok := storage.HashOf(infos[i].Key); !ok {
 			continue
 		}
@@ -338,8 +342,12 @@ func (r *Repo) decideTrust(found []*connection) error {
 	if r.trust == nil {
 		return r.nothing(bad)
 	}
-	if r.opt.State != nil {
-		return r.opt.State.sawTrust(r.trust.Seq)
+	if r.opt.State == nil {
+		return nil
+	}
+	if err := r.opt.State.sawTrust(r.trust.Seq); err != nil {
+		r.forked = err
+		r.opt.Events.warn("trust_old", "%v", err)
 	}
 	return nil
 }

@@ -77,6 +77,7 @@ type Session struct {
 	mayReuse map[index.Writer]bool // this writer and its predecessors
 	reuse    map[pack.Hash]bool    // packs that every claimed region was seen to hold
 	listed   bool                  // reuse holds what the regions list, too
+	listing  chan struct{}         // held by whoever makes it so
 
 	mu      sync.Mutex
 	claimed map[pack.ChunkID]bool // chunks in packs that are not in the index yet
@@ -110,7 +111,7 @@ func (r *Repo) Begin(ctx context.Context, opt SessionOptions) (*Session, error) 
 	if !ok || w.Disabled {
 		return nil, fmt.Errorf("begin session: %w: writer %.8s is not enrolled or was disabled", ErrNotWriter, r.opt.State.Writer())
 	}
-	s := &Session{r: r, opt: opt, id: newNonce(), claimed: map[pack.ChunkID]bool{}, reuse: map[pack.Hash]bool{}, mayReuse: map[index.Writer]bool{}}
+	s := &Session{r: r, opt: opt, id: newNonce(), claimed: map[pack.ChunkID]bool{}, reuse: map[pack.Hash]bool{}, listing: make(chan struct{}, 1), mayReuse: map[index.Writer]bool{}}
 	for _, e := range r.trust.Writers {
 		if r.trust.MayReuse(w.ID, e.ID) {
 			s.mayReuse[hex16(e.ID)] = true
@@ -446,10 +447,11 @@ func (s *Session) newestSnapshots(ctx context.Context) ([]Snapshot, error) {
 // listReusable adds what all claimed regions list: packs of sessions that died
 // before they could acknowledge. It is done once, and only when such a pack is met.
 func (s *Session) listReusable(ctx context.Context) error {
-	if s.listed {
+	s.listing <- struct{}{} // others who meet such a pack wait, or they would store its chunks again
+	defer func() { <-s.listing }()
+	if s.hasListed() {
 		return nil
 	}
-	s.listed = true
 	count := map[pack.Hash]int{}
 	active := s.active()
 	for _, c := range active {
@@ -469,12 +471,21 @@ func (s *Session) listReusable(ctx context.Context) error {
 			}
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = true
 	for hash, n := range count {
 		if n == len(active) {
 			s.reuse[hash] = true
 		}
 	}
 	return nil
+}
+
+func (s *Session) hasListed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
 }
 
 // Known reports whether a chunk is stored and may be re-used, and in which pack.

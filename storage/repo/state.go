@@ -143,7 +143,7 @@ func (s *State) signKey() (seal.SigningKey, error) {
 // later is recognised as a rollback.
 func (s *State) sawTrust(seq uint64) error {
 	if seq < s.f.TrustSeq {
-		return fmt.Errorf("the regions show trust statement %d, this host has seen %d: the repository went back in time, or somebody hides statements", seq, s.f.TrustSeq)
+		return fmt.Errorf("the regions show trust statement %d, this host has seen %d: these regions missed an enrolment (run `lifeboat replicate sync` when the others are back), went back in time, or somebody hides statements", seq, s.f.TrustSeq)
 	}
 	if seq == s.f.TrustSeq {
 		return nil

@@ -15,8 +15,12 @@ import (
 
 const (
 	slowRegionDefault = 60 * time.Second
-	indexEveryPacks   = 64               // an index object at the latest after so many packs …
-	indexEvery        = 60 * time.Second // … or so long, so that a killed run re-uses what it sent
+	// An index object is written when as many packs are in none as are in one, and
+	// so many at least; at the latest after so many or so long. Thus a killed run
+	// has to send at most half of its packs again, and few runs write a second one.
+	indexFirstPacks = 4
+	indexEveryPacks = 64
+	indexEvery      = 60 * time.Second
 )
 
 // uploader sends packs to all regions of the session at once. The number of
@@ -166,7 +170,7 @@ func (s *Session) stored(key string, sealed pack.Sealed) error {
 		}
 	}
 	s.since++
-	due := s.since >= indexEveryPacks
+	due := s.since >= min(indexEveryPacks, max(indexFirstPacks, len(s.newKeys)/2))
 	select {
 	case <-s.up.ticker.C:
 		due = true
