@@ -214,8 +214,11 @@ func (r *run) makeRoom(e *catalog.Entry, dir int, name string) (kept bool, err e
 		return false, nil
 	case err != nil:
 		return false, err
-	case r.opts.merges() && isSame(e, dir, name, &st):
-		return true, nil
+	case r.opts.merges() && isAlike(e, dir, name, &st):
+		if linkKey(e) == "" {
+			return true, nil
+		}
+		return false, unix.Unlinkat(dir, name, 0) // made or linked again, so that all its names are one object
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return false, inTheWay("a directory has its name")
 	case r.opts.Overwrite == Never:
@@ -224,9 +227,9 @@ func (r *run) makeRoom(e *catalog.Entry, dir int, name string) (kept bool, err e
 	return false, unix.Unlinkat(dir, name, 0)
 }
 
-// isSame says that a name is the symlink, fifo or device of the entry already.
-func isSame(e *catalog.Entry, dir int, name string, st *unix.Stat_t) bool {
-	if st.Mode&unix.S_IFMT != format(e.Type) || linkKey(e) != "" {
+// isAlike says that a name is a symlink, fifo or device like the entry's already.
+func isAlike(e *catalog.Entry, dir int, name string, st *unix.Stat_t) bool {
+	if st.Mode&unix.S_IFMT != format(e.Type) {
 		return false
 	}
 	if e.Type != catalog.Symlink {
