@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 	killRoundsDefault = 12
 	killRoundsSoak    = 200
 	freshBytes        = 6 << 20 // new data of each round
-	packBytes         = 32 << 20
+	largeBytes        = 32 << 20
 )
 
 // soaking tells whether tests shall take hours: LIFEBOAT_SOAK=1.
@@ -200,6 +201,7 @@ func TestKillBackup(t *testing.T) {
 			t.Fatalf("round %d: no region shows what was committed: %v", round, r)
 		case r.Code == 0:
 			k.late++
+			k.took = (k.took + r.Took) / 2 // the machine has become faster
 		case r.Code != -1:
 			t.Fatalf("round %d: %v", round, r)
 		case visible:
@@ -217,7 +219,7 @@ func TestKillBackup(t *testing.T) {
 // check reads all that is stored, if this program can.
 func (k *killSite) check(t *testing.T) {
 	t.Helper()
-	if k.cold.Run("check", "--help").Code != 0 {
+	if !strings.Contains(string(k.cold.Run("check", "--help").Stdout), "--read-data") {
 		t.Log("this program has no check")
 		return
 	}
@@ -237,7 +239,7 @@ func TestKillResume(t *testing.T) {
 		if err := os.MkdirAll(k.source(), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := tree.LargeRandom(k.source(fmt.Sprint("large", i)), packBytes, uint64(i)); err != nil {
+		if err := tree.LargeRandom(k.source(fmt.Sprint("large", i)), largeBytes, uint64(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -256,10 +258,22 @@ func TestKillResume(t *testing.T) {
 		t.Fatalf("it ended before it was killed: %v", r)
 	}
 	k.look(t, time.Now(), nil)
+	held := int64(0)
+	packs, err := filepath.Glob(filepath.Join(k.Regions[0].Dir, "packs", "*", "*", "*", "*.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packs {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held += info.Size()
+	}
 	uploaded, _ := k.save(t, now)
-	t.Logf("the second run sent %d of %d MiB", uploaded>>20, files*packBytes>>20)
-	if uploaded > (files-3)*packBytes {
-		t.Errorf("the second run sent %d bytes; the first had sent at least 4 packs of %d", uploaded, packBytes)
+	t.Logf("the region held %d MiB when the first run was killed; the second run sent %d of %d MiB", held>>20, uploaded>>20, files*largeBytes>>20)
+	if saved := files*largeBytes - uploaded; saved < held/2 {
+		t.Errorf("the second run sent only %d bytes less than all", saved)
 	}
 	k.look(t, time.Now(), nil)
 }

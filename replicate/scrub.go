@@ -214,10 +214,11 @@ type scan struct {
 	checked bool // findings here count; other regions are only compared with
 
 	objects    atomic.Int64
-	trustSeq   uint64           // newest statement that verified here; 0: none
-	trust      *journal.Trust   // that statement
-	small      map[string]int64 // sizes of the listed small objects, by key
-	seen       []packSeen       // by pack number
+	trustSeq   uint64               // newest statement that verified here; 0: none
+	trust      *journal.Trust       // that statement
+	small      map[string]int64     // sizes of the listed small objects, by key
+	newest     map[string]time.Time // by first element of the key, of the listed objects, by the region\'s clock
+	seen       []packSeen           // by pack number
 	packs      int64
 	orphans    int64
 	orphanSize int64
@@ -235,7 +236,7 @@ func newScrub(r *repo.Repo, opt ScrubOptions) *scrub {
 		known: map[string]*finding{}, statements: map[string]*statement{}, chains: map[string]*chain{}, names: map[string]Affected{}, packs: newPackTable(),
 	}
 	for i, p := range r.Places() {
-		s.scans = append(s.scans, &scan{Place: p, number: i, small: map[string]int64{}})
+		s.scans = append(s.scans, &scan{Place: p, number: i, small: map[string]int64{}, newest: map[string]time.Time{}})
 	}
 	return s
 }

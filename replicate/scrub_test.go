@@ -534,3 +534,29 @@ func TestProgressIsTold(t *testing.T) {
 		t.Errorf("phases %v, %d items of %d objects", phases, items.Load(), rep.ObjectsChecked)
 	}
 }
+
+// TestBackupMeanwhile: what a running backup puts between two listings is no finding.
+func TestBackupMeanwhile(t *testing.T) {
+	for _, op := range []storetest.Op{storetest.List, storetest.Get} {
+		for after := range 8 {
+			w, _ := small(t)
+			w.write(9, map[string]int{"more": 1000})
+			r := w.open()
+			ran := false
+			w.faults["b"].On(op, "").After(after * 3).Times(1).Slow(func(context.Context) error {
+				if !ran {
+					ran = true
+					w.backup("files")
+				}
+				return nil
+			})
+			rep, err := replicate.Scrub(t.Context(), r, replicate.ScrubOptions{Now: w.now()})
+			if err != nil || !ran && after < 3 {
+				t.Fatal(err, ran)
+			}
+			for _, d := range rep.Damaged {
+				t.Errorf("%s %d: found %+v", op, after, d)
+			}
+		}
+	}
+}

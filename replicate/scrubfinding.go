@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 
 	"lifeboat/storage"
 	"lifeboat/storage/pack"
@@ -125,30 +126,46 @@ func (s *scrub) mismatch(g *scan, key string, size int64, sum [32]byte) *finding
 	return f
 }
 
-// present asks a region by name for an object that its listing did not show.
-// An object that is there after all proves that the listing cannot be trusted.
+// present asks a region by name for an object that its listing did not show. One
+// that is there after all, and is not just new, proves that the listing cannot be
+// trusted.
 func (s *scrub) present(ctx context.Context, g *scan, key string) (size int64, there bool) {
-	size, there = s.ask(ctx, g, key)
-	if there {
+	info, there := s.ask(ctx, g, key)
+	if there && (info.ModTime.Before(g.newest[folder(key)]) || s.unlisted(ctx, g, key)) {
 		s.findAs(kindListing, g, key, "the listing hides it: asked by name, the region has it")
 	}
-	return size, there
+	return info.Size, there
+}
+
+// unlisted reports whether a listing of this one name shows nothing: an object
+// that a running backup has put meanwhile, it shows.
+func (s *scrub) unlisted(ctx context.Context, g *scan, key string) bool {
+	for info, err := range g.Store.List(ctx, storage.ListOptions{Prefix: key}) {
+		return err == nil && info.Key != key
+	}
+	return true
 }
 
 // ask looks for an object by its name.
-func (s *scrub) ask(ctx context.Context, g *scan, key string) (size int64, there bool) {
+func (s *scrub) ask(ctx context.Context, g *scan, key string) (info storage.Info, there bool) {
 	info, err := g.Store.Stat(ctx, key)
 	s.count(g, 1, 0)
 	switch {
 	case err == nil:
-		return info.Size, true
+		return info, true
 	case errors.Is(err, storage.ErrNotFound):
 	case isAway(ctx, err):
 		s.leave(g, fmt.Errorf("look at %s: %w", key, err))
 	default:
 		s.find(g, key, "cannot be looked at: %v", err)
 	}
-	return 0, false
+	return info, false
+}
+
+// folder is the first element of a key.
+func folder(key string) string {
+	name, _, _ := strings.Cut(key, "/")
+	return name
 }
 
 // lag notes an object that a region lacks because it was away.

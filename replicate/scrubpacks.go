@@ -214,6 +214,7 @@ func (s *scrub) scanPacks(ctx context.Context, g *scan) {
 			s.findAs(kindListing, g, storage.PacksPrefix, "the listing is out of order at %s", info.Key)
 		}
 		before = info.Key
+		g.saw(info)
 		kind, parts, err := storage.Parse(info.Key)
 		switch {
 		case err != nil && g.checked:

@@ -184,8 +184,16 @@ func (s *scrub) list(ctx context.Context, g *scan, prefix string) []storage.Info
 			s.strange(g.Name + ": " + info.Key)
 		}
 		g.small[info.Key] = info.Size
+		g.saw(info)
 	}
 	return infos
+}
+
+// saw notes the time of the newest object that a listing showed.
+func (g *scan) saw(info storage.Info) {
+	if name := folder(info.Key); info.ModTime.After(g.newest[name]) {
+		g.newest[name] = info.ModTime
+	}
 }
 
 // sentinel makes sure that the listing of a prefix shows its end.

@@ -83,6 +83,7 @@ func (p *pageSink) add(id pack.ChunkID, page []byte) error {
 	b := p.r.t.bundle
 	if b.full(len(page)) {
 		if err := b.seal(p.ctx, p.r.t.meta, nil); err != nil {
+			p.r.t.session.Disclaim(id)
 			return err
 		}
 	}
@@ -112,6 +113,14 @@ func (b *bundle) full(next int) bool {
 func (b *bundle) add(id pack.ChunkID, data []byte) {
 	b.plain = append(b.plain, data...)
 	b.chunks = append(b.chunks, pack.Chunk{ID: id, Length: uint32(len(data))})
+}
+
+// drop gives up what was collected, and the claim on it.
+func (b *bundle) drop(s *repo.Session) {
+	for _, c := range b.chunks {
+		s.Disclaim(c.ID)
+	}
+	b.plain, b.chunks = b.plain[:0], b.chunks[:0]
 }
 
 // seal makes a frame of what was collected. sealed is told its plain length.

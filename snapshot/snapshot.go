@@ -80,14 +80,32 @@ type Progress struct {
 // is to be given to Session.Commit, after Flush.
 func (t *Taker) Take(ctx context.Context, opt Options) (*repo.Prepared, error) {
 	r := &run{t: t, opt: opt, used: map[string]bool{}, start: opt.Now()}
+	defer r.close()
+	p, err := r.take(ctx)
+	if err != nil {
+		t.abandon()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (r *run) take(ctx context.Context) (*repo.Prepared, error) {
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
-	defer r.close()
 	if err := r.stream(ctx); err != nil {
-		return nil, fmt.Errorf("snapshot %s: %w", opt.Workload, err)
+		return nil, fmt.Errorf("snapshot %s: %w", r.opt.Workload, err)
 	}
 	return r.finish(ctx)
+}
+
+// abandon forgets what was collected for a snapshot that failed and is in no
+// frame yet, so that the next one of the session does not count on it.
+func (t *Taker) abandon() {
+	for _, w := range t.workers {
+		w.bundle.drop(t.session)
+	}
+	t.bundle.drop(t.session)
 }
 
 // Taker takes snapshots in one session, one after the other, with the same

@@ -106,19 +106,27 @@ func (w *worker) store(ctx context.Context, data []byte) (pack.ChunkID, error) {
 		w.r.use(key)
 		return id, nil
 	}
+	if err := w.storeNew(ctx, id, data); err != nil {
+		w.t.session.Disclaim(id)
+		return id, err
+	}
+	return id, nil
+}
+
+func (w *worker) storeNew(ctx context.Context, id pack.ChunkID, data []byte) error {
 	if len(data) >= bundleBytes {
 		before := w.frames.Written()
 		err := w.frames.Add(ctx, data, []pack.Chunk{{ID: id, Length: uint32(len(data))}}, pack.HintProbe)
 		w.count(len(data), w.frames.Written()-before)
-		return id, err
+		return err
 	}
 	if w.bundle.full(len(data)) {
 		if err := w.sealBundle(ctx); err != nil {
-			return id, err
+			return err
 		}
 	}
 	w.bundle.add(id, data)
-	return id, nil
+	return nil
 }
 
 // small makes the entry of anything but a large file.

@@ -72,6 +72,7 @@ type app struct {
 
 	mu       sync.Mutex
 	warnings []warning
+	said     map[string]int // warnings by code
 	loaded   *config.File
 	stream   *records // list being streamed to stdout, or nil
 	outcome  outcome
@@ -107,7 +108,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func newApp(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string, now func() time.Time) *app {
 	a := &app{
 		stdin: stdin, stdout: stdout, stderr: &safeWriter{w: stderr}, getenv: getenv, now: now, isTTY: isTerminal,
-		viper: viper.New(), origins: map[string]string{}, log: slog.New(slog.DiscardHandler),
+		viper: viper.New(), origins: map[string]string{}, said: map[string]int{}, log: slog.New(slog.DiscardHandler),
 	}
 	a.progress = newProgress(now, noneRenderer{})
 	return a
@@ -235,14 +236,23 @@ func (a *app) warn(code, message string, attrs ...any) {
 	if len(a.warnings) < warningsMax {
 		a.warnings = append(a.warnings, w)
 	}
+	a.said[code]++
+	said := a.said[code]
 	a.mu.Unlock()
 	if a.events != nil {
 		a.events.send("warning", w)
 	}
-	if !a.opt.isJSON() {
+	switch {
+	case a.opt.isJSON() || said > saidMax:
+	case said == saidMax:
+		a.note("warning: %s; more like this are counted, and named with --json", message)
+	default:
 		a.note("warning: %s", message)
 	}
 }
+
+// saidMax is how many warnings of one kind are printed for people.
+const saidMax = 40
 
 // warningsMax bounds what a result carries; events and text have all of them.
 const warningsMax = 1000

@@ -300,30 +300,36 @@ func (d *scrubData) verdict() error {
 // damage is the failure for what was found, with the next step.
 func (d *scrubData) damage() *Fail {
 	var regions []string
-	healable, inPlace := 0, 0
+	healable, notYet, byHand := 0, 0, 0
 	for _, x := range d.Damaged {
 		if x.Region != "" && !slices.Contains(regions, x.Region) {
 			regions = append(regions, x.Region)
 		}
-		if len(x.HealableFrom) > 0 {
-			healable++
-			if x.InPlace {
-				inPlace++
-			}
+		switch {
+		case len(x.HealableFrom) == 0:
+			continue
+		case x.Object == storage.FormatKey || x.Object == storage.RecoveryKey:
+			byHand++
+		case x.InPlace || x.Kind == storage.KindPack.String():
+			notYet++
 		}
+		healable++
 	}
 	where := ""
 	if len(regions) > 0 {
 		where = " in " + strings.Join(regions, ", ")
 	}
 	fail := &Fail{Code: VerifyFailed, Message: fmt.Sprintf("%d objects are damaged or missing%s", d.DamagedTotal, where), Err: storage.ErrCorrupt}
-	switch {
-	case healable == 0:
+	if healable == 0 {
 		fail.Hint = "no region has a good copy of them: take a new backup now, and keep what is left"
-	case inPlace > 0:
-		fail.Hint = fmt.Sprintf("restores read them from another region meanwhile; lifeboat replicate sync copies again what is missing or of another size, not yet the %d objects that were changed in place", inPlace)
-	default:
-		fail.Hint = "restores read them from another region meanwhile; copy them again with: lifeboat replicate sync"
+		return fail
+	}
+	fail.Hint = "restores read them from another region meanwhile; what is missing or of another size is copied again by: lifeboat replicate sync"
+	if notYet > 0 { // sync does not look into packs of points that the region shows, nor at bytes
+		fail.Hint += fmt.Sprintf("; not yet %d packs or objects changed in place", notYet)
+	}
+	if byHand > 0 {
+		fail.Hint += "; format.json and RECOVERY.txt are the same in all regions: copy them by hand"
 	}
 	return fail
 }

@@ -27,6 +27,7 @@ func (a *app) commands() []*cobra.Command {
 		a.drillCommand(),
 		a.daemonCommand(),
 		a.statusCommand(),
+		a.checkCommand(),
 		a.keyCommand(),
 		a.hostCommand(),
 		a.configCommand(),

@@ -150,7 +150,7 @@ func (a *app) jobs(c *config.Config) []daemon.Job {
 	}
 	if m := c.Maintenance.Check; m != nil {
 		add("check", &m.Schedule, stageCheck, func(ctx context.Context) error {
-			return a.scoped(func(j *app) error { return j.scheduledCheck(ctx, m.ReadData) })
+			return a.scoped(func(j *app) error { return j.checkRound(ctx, m.ReadData) })
 		})
 	}
 	for i := range c.Drills {

@@ -9,7 +9,7 @@ import (
 // returns, and its warnings go to this app's log. The daemon runs each job so.
 func (a *app) scoped(fn func(*app) error) error {
 	child := &app{stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, getenv: a.getenv, now: a.now, isTTY: a.isTTY, opt: a.opt, viper: a.viper, origins: a.origins,
-		log: a.log, events: a.events, progress: newProgress(a.now, noneRenderer{}), started: a.now(), runID: a.runID, kind: a.kind, loaded: a.loaded}
+		log: a.log, events: a.events, progress: newProgress(a.now, noneRenderer{}), started: a.now(), runID: a.runID, kind: a.kind, loaded: a.loaded, said: map[string]int{}}
 	err := fn(child)
 	var all []error
 	for _, c := range slices.Backward(child.closers) {

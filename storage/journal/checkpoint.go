@@ -13,13 +13,15 @@ const keptMax = 128
 // snapshot for which an acknowledgement was attempted and that is not forgotten
 // everywhere, and the newest drills.
 func (v *View) Carry(writer, instance string) (live []Live, kept []Ref) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	all := map[string]*Live{}
 	for _, r := range v.regions {
 		for _, ack := range r.acks {
 			v.carryAck(all, ack, writer, instance)
 		}
-		for id, l := range r.live {
-			if l.Intent.Writer == writer && l.Intent.Instance == instance && !v.forgottenEverywhere(writer+id) {
+		for _, l := range r.live {
+			if l.Intent.Writer == writer && l.Intent.Instance == instance && !v.forgottenEverywhere(writer+l.Snapshot) {
 				carry(all, l, l.Regions) // also of regions that are away
 			}
 		}
@@ -31,7 +33,7 @@ func (v *View) Carry(writer, instance string) (live []Live, kept []Ref) {
 	slices.SortFunc(live, func(a, b Live) int {
 		return cmp.Or(cmp.Compare(a.Intent.Seq, b.Intent.Seq), cmp.Compare(a.Snapshot, b.Snapshot))
 	})
-	for _, d := range v.Drills() {
+	for _, d := range v.sortedDrills() {
 		if d.Writer == writer && d.Instance == instance {
 			kept = append(kept, d.Ref())
 		}
@@ -52,7 +54,7 @@ func (v *View) carryAck(all map[string]*Live, ack *Signed, writer, instance stri
 }
 
 func carry(all map[string]*Live, l Live, regions []string) {
-	k := l.Snapshot + l.Intent.Hash
+	k := l.key()
 	if all[k] == nil {
 		c := l
 		c.Regions = nil
@@ -64,6 +66,8 @@ func carry(all map[string]*Live, l Live, regions []string) {
 		}
 	}
 }
+
+func (l *Live) key() string { return l.Intent.Hash + l.Snapshot }
 
 func (v *View) forgottenEverywhere(id string) bool {
 	for _, r := range v.regions {
@@ -77,6 +81,8 @@ func (v *View) forgottenEverywhere(id string) bool {
 // Replaces reports whether a region itself holds all that a checkpoint would
 // stand for there: only then may the checkpoint be put into it.
 func (v *View) Replaces(nonce string, live []Live) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	r := v.regions[nonce]
 	if r == nil {
 		return false
@@ -85,7 +91,7 @@ func (v *View) Replaces(nonce string, live []Live) bool {
 		if !slices.Contains(l.Regions, nonce) {
 			continue
 		}
-		if old, ok := r.live[l.Snapshot]; ok && old.Intent == l.Intent {
+		if _, ok := r.live[l.key()]; ok {
 			continue
 		}
 		acked := slices.ContainsFunc(r.acks, func(a *Signed) bool {
@@ -100,6 +106,8 @@ func (v *View) Replaces(nonce string, live []Live) bool {
 
 // OpenIn lists the sessions of one instance that have no end.
 func (v *View) OpenIn(writer, instance string) []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	var out []string
 	for s, ref := range v.opens {
 		if !v.ends[s] && ref.Writer == writer && ref.Instance == instance {

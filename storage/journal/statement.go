@@ -38,6 +38,9 @@ const (
 	snapshotsPerMax = 4096     // snapshots one statement may name
 	regionsMax      = 64       // regions one statement may name
 	packsMax        = 1 << 20  // packs one statement may name
+	liveMax         = 1 << 18  // snapshots one checkpoint may carry on
+	sessionsMax     = 1 << 16  // open sessions one checkpoint may name
+	sessionMax      = 64       // bytes of a session's id
 	format          = 1
 	context         = "journal"
 )
@@ -146,7 +149,7 @@ func (s *Signed) Ref() Ref {
 
 func (s *Statement) ids() (string, string, error) {
 	for _, id := range []string{s.Writer, s.Instance} {
-		if b, err := hex.DecodeString(id); err != nil || len(b) != 16 {
+		if !isHex(id, 16) {
 			return "", "", fmt.Errorf("statement %d: %w: id %q is not 16 bytes", s.Seq, ErrUntrusted, id)
 		}
 	}
@@ -168,6 +171,9 @@ func Sign(s Statement, repo [32]byte, key seal.SigningKey) (*Signed, error) {
 		return nil, fmt.Errorf("encode %s statement: %d bytes, the limit is %d", s.Type, len(payload), StatementMax)
 	}
 	doc := seal.SignDocument(context, repo, payload, key)
+	if len(doc) > StatementMax {
+		return nil, fmt.Errorf("encode %s statement: %d bytes, the limit is %d", s.Type, len(doc), StatementMax)
+	}
 	return &Signed{Statement: s, Hash: sha256.Sum256(doc), Bytes: doc}, nil
 }
 
@@ -212,17 +218,41 @@ func (s *Statement) check() error {
 	if s.Packs != nil && len(s.Packs.Add)+len(s.Packs.Drop) > packsMax {
 		return fmt.Errorf("%w: %d packs", ErrUntrusted, len(s.Packs.Add)+len(s.Packs.Drop))
 	}
+	if len(s.Session) > sessionMax || len(s.Seen) > regionsMax {
+		return fmt.Errorf("%w: session of %d bytes, %d times", ErrUntrusted, len(s.Session), len(s.Seen))
+	}
 	for _, sn := range s.Snapshots {
 		if err := sn.check(s.Type); err != nil {
 			return err
 		}
 	}
+	return s.checkCarried()
+}
+
+// checkCarried holds for what a checkpoint carries on.
+func (s *Statement) checkCarried() error {
+	if len(s.Live) > liveMax || len(s.OpenSessions) > sessionsMax || len(s.Kept) > keptMax {
+		return fmt.Errorf("%w: a checkpoint of %d snapshots, %d sessions, %d others", ErrUntrusted, len(s.Live), len(s.OpenSessions), len(s.Kept))
+	}
+	if s.Type == Checkpoint && (s.Head == nil || s.Head.Seq != s.Seq) {
+		return fmt.Errorf("%w: a checkpoint with number %d of something else", ErrUntrusted, s.Seq)
+	}
+	for _, l := range s.Live {
+		if !isHex(l.Snapshot, sha256.Size) || !isHex(l.Intent.Hash, sha256.Size) || len(l.Regions) > regionsMax || len(l.Seen) > regionsMax {
+			return fmt.Errorf("%w: it carries on snapshot %q of intent %q in %d regions", ErrUntrusted, l.Snapshot, l.Intent.Hash, len(l.Regions))
+		}
+	}
 	return nil
 }
 
+// isHex is true of n bytes in lower-case hexadecimal: one spelling per id.
+func isHex(s string, n int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == n && hex.EncodeToString(b) == s
+}
+
 func (sn Snapshot) check(t Type) error {
-	id, err := hex.DecodeString(sn.ID)
-	if err != nil || len(id) != sha256.Size {
+	if !isHex(sn.ID, sha256.Size) {
 		return fmt.Errorf("%w: snapshot id %q", ErrUntrusted, sn.ID)
 	}
 	if t != Intent {
@@ -231,7 +261,7 @@ func (sn Snapshot) check(t Type) error {
 	if (sn.Key == "") == (len(sn.Inline) == 0) {
 		return fmt.Errorf("%w: snapshot %.8s has both or neither of key and inline manifest", ErrUntrusted, sn.ID)
 	}
-	if sum := sha256.Sum256(sn.Inline); sn.Key == "" && !bytes.Equal(sum[:], id) {
+	if sum := sha256.Sum256(sn.Inline); sn.Key == "" && hex.EncodeToString(sum[:]) != sn.ID {
 		return fmt.Errorf("%w: snapshot %.8s is not the hash of its inline manifest", storage.ErrCorrupt, sn.ID)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -95,7 +96,11 @@ func SignTrust(t Trust, repo [32]byte, root seal.SigningKey) ([]byte, error) {
 	return seal.SignDocument(trustContext, repo, payload, root), nil
 }
 
-// ParseTrust verifies a trust statement against the root key.
+// ErrTooNew says that the repository demands a newer lifeboat.
+var ErrTooNew = errors.New("this lifeboat is too old for the repository")
+
+// ParseTrust verifies a trust statement against the root key. With ErrTooNew it
+// gives the statement all the same: an older one must not be used instead.
 func ParseTrust(doc []byte, repo [32]byte, root seal.VerifyKey) (*Trust, error) {
 	find := func(id [8]byte) (seal.VerifyKey, bool) { return root, id == root.KeyID() }
 	payload, _, err := seal.VerifyDocument(trustContext, repo, doc, find)
@@ -110,7 +115,7 @@ func ParseTrust(doc []byte, repo [32]byte, root seal.VerifyKey) (*Trust, error) 
 		return nil, fmt.Errorf("parse trust statement: %w: version %d, type %q, sequence %d", ErrUntrusted, t.V, t.Type, t.Seq)
 	}
 	if t.MinReader > Reader {
-		return nil, fmt.Errorf("the repository demands format level %d to read, this lifeboat has %d: use a newer one", t.MinReader, Reader)
+		return t, fmt.Errorf("%w: it demands format level %d to read, this one has %d: use a newer one", ErrTooNew, t.MinReader, Reader)
 	}
 	return t, nil
 }
@@ -122,10 +127,10 @@ func TrustHash(doc []byte) [32]byte { return sha256.Sum256(doc) }
 // requires of a writer.
 func (t *Trust) MayWrite() error {
 	if t.MinWriter > Writer {
-		return fmt.Errorf("the repository demands format level %d to write, this lifeboat has %d: use a newer one", t.MinWriter, Writer)
+		return fmt.Errorf("%w: it demands format level %d to write, this one has %d: use a newer one", ErrTooNew, t.MinWriter, Writer)
 	}
 	if len(t.Features) > 0 {
-		return fmt.Errorf("the repository requires features this lifeboat does not have: %v; use a newer one", t.Features)
+		return fmt.Errorf("%w: it requires features that this one does not have: %v; use a newer one", ErrTooNew, t.Features)
 	}
 	return nil
 }

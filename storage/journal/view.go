@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"lifeboat/storage"
@@ -16,44 +17,65 @@ const closureDepthMax = 64
 
 // View is what the journals of the member regions say, taken together: which
 // snapshots each region shows, which sessions are open, what packs a snapshot
-// reaches. It is filled with Add and then only read.
+// reaches. It is safe for concurrent use.
 type View struct {
+	mu      sync.RWMutex
 	intents map[string]*Signed // by hash
+	authors map[string]bool    // by writer and snapshot: an intent of the writer names it
 	regions map[string]*regionView
 	ends    map[string]bool // by writer and session
 	opens   map[string]Ref
 	drills  map[string]*Signed
 	heads   map[string]Ref // by writer/instance
+	prefer  func(writer string) bool
 }
 
 // regionView is what one region itself holds; visibility is judged from it alone.
 type regionView struct {
 	intents map[string]bool
 	acks    []*Signed
-	live    map[string]Live // by snapshot, from checkpoints
+	live    map[string]Live // by intent and snapshot, from checkpoints
 	forgot  map[string]bool // by writer and snapshot: a writer forgets only its own
 }
 
 // NewView returns a view of nothing.
 func NewView() *View {
 	return &View{
-		intents: map[string]*Signed{}, regions: map[string]*regionView{}, ends: map[string]bool{},
+		intents: map[string]*Signed{}, authors: map[string]bool{}, regions: map[string]*regionView{}, ends: map[string]bool{},
 		opens: map[string]Ref{}, drills: map[string]*Signed{}, heads: map[string]Ref{},
 	}
 }
 
+// Prefer says whose intents are to be preferred where several writers' intents
+// show one snapshot in one region: those whose pack sets are believed.
+func (v *View) Prefer(writer func(id string) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prefer = writer
+}
+
 // AddRegion makes the view know a region that was read, even if it holds nothing.
 func (v *View) AddRegion(nonce string) {
-	if v.regions[nonce] == nil {
-		v.regions[nonce] = &regionView{intents: map[string]bool{}, live: map[string]Live{}, forgot: map[string]bool{}}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.region(nonce)
+}
+
+func (v *View) region(nonce string) *regionView {
+	r := v.regions[nonce]
+	if r == nil {
+		r = &regionView{intents: map[string]bool{}, live: map[string]Live{}, forgot: map[string]bool{}}
+		v.regions[nonce] = r
 	}
+	return r
 }
 
 // Add records that the region in incarnation nonce holds s. The same statement
 // is added once for each region that holds it. Inline manifests are not kept.
 func (v *View) Add(nonce string, s *Signed) {
-	v.AddRegion(nonce)
-	r := v.regions[nonce]
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r := v.region(nonce)
 	hash := hex.EncodeToString(s.Hash[:])
 	v.head(s)
 	switch s.Type {
@@ -62,9 +84,7 @@ func (v *View) Add(nonce string, s *Signed) {
 	case End:
 		v.ends[s.Writer+s.Session] = true
 	case Intent:
-		if v.intents[hash] == nil {
-			v.intents[hash] = s.light()
-		}
+		v.addIntent(hash, s)
 		r.intents[hash] = true
 	case Ack:
 		r.acks = append(r.acks, s.light())
@@ -84,9 +104,12 @@ func (v *View) Add(nonce string, s *Signed) {
 // another writer's snapshots.
 func (v *View) addCheckpoint(r *regionView, nonce string, s *Signed) {
 	for _, l := range s.Live {
-		own := l.Intent.Writer == s.Writer && l.Intent.Instance == s.Instance
-		if own && slices.Contains(l.Regions, nonce) {
-			r.live[l.Snapshot] = l
+		if l.Intent.Writer != s.Writer || l.Intent.Instance != s.Instance {
+			continue
+		}
+		v.authors[l.Intent.Writer+l.Snapshot] = true
+		if slices.Contains(l.Regions, nonce) {
+			r.live[l.key()] = l
 		}
 	}
 	for _, o := range s.OpenSessions {
@@ -124,12 +147,14 @@ func (s *Signed) light() *Signed {
 // Shown is one snapshot that at least one region shows.
 type Shown struct {
 	ID      string
-	Writer  string // of the intent that names it first
-	Session string
-	// Intents holds, for each region that shows the snapshot, the intent by which it does.
+	Writer  string // of the best of Intents
+	Session string // likewise
+	// Intents holds, for each region that shows the snapshot, the intent by which it
+	// does; the best when there are several: see View.Prefer.
 	Intents map[string]Ref
 	// Seen is the earliest time at which a region held the intent, by that region's clock.
 	Seen time.Time
+	best Ref
 }
 
 // Shows reports whether the region in this incarnation shows the snapshot.
@@ -137,6 +162,8 @@ func (s *Shown) Shows(nonce string) bool { _, ok := s.Intents[nonce]; return ok 
 
 // Snapshots lists all snapshots that some region shows, in no particular order.
 func (v *View) Snapshots() map[string]*Shown {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	out := map[string]*Shown{}
 	for nonce, r := range v.regions {
 		v.showAcks(out, nonce, r)
@@ -157,31 +184,46 @@ func (v *View) showAcks(out map[string]*Shown, nonce string, r *regionView) {
 			if r.forgot[intent.Writer+sn.ID] || !names(intent.Snapshots, sn.ID) {
 				continue
 			}
-			show(out, sn.ID, nonce, intent.Ref(), intent.Session, ack.Seen)
+			v.show(out, nonce, Live{Snapshot: sn.ID, Intent: intent.Ref(), Session: intent.Session, Seen: ack.Seen})
 		}
 	}
 }
 
 func (v *View) showLive(out map[string]*Shown, nonce string, r *regionView) {
-	for id, l := range r.live {
-		if !r.forgot[l.Intent.Writer+id] {
-			show(out, id, nonce, l.Intent, l.Session, l.Seen)
+	for _, l := range r.live {
+		if !r.forgot[l.Intent.Writer+l.Snapshot] {
+			v.show(out, nonce, l)
 		}
 	}
 }
 
-func show(out map[string]*Shown, id, nonce string, intent Ref, session string, seen map[string]time.Time) {
-	s := out[id]
+// show notes that a region shows a snapshot, by the intent of l.
+func (v *View) show(out map[string]*Shown, nonce string, l Live) {
+	s := out[l.Snapshot]
 	if s == nil {
-		s = &Shown{ID: id, Writer: intent.Writer, Session: session, Intents: map[string]Ref{}}
-		out[id] = s
+		s = &Shown{ID: l.Snapshot, Intents: map[string]Ref{}}
+		out[l.Snapshot] = s
 	}
-	s.Intents[nonce] = intent
-	for _, t := range seen {
+	if old, ok := s.Intents[nonce]; !ok || v.better(l.Intent, old) {
+		s.Intents[nonce] = l.Intent
+	}
+	if s.best == (Ref{}) || v.better(l.Intent, s.best) {
+		s.best, s.Writer, s.Session = l.Intent, l.Intent.Writer, l.Session
+	}
+	for _, t := range l.Seen {
 		if s.Seen.IsZero() || t.Before(s.Seen) {
 			s.Seen = t
 		}
 	}
+}
+
+// better chooses between two intents that show the same; which of them came first
+// to this reader must not matter.
+func (v *View) better(a, b Ref) bool {
+	if v.prefer != nil && a.Writer != b.Writer && v.prefer(a.Writer) != v.prefer(b.Writer) {
+		return v.prefer(a.Writer)
+	}
+	return a.Hash < b.Hash
 }
 
 func names(sns []Snapshot, id string) bool {
@@ -190,12 +232,16 @@ func names(sns []Snapshot, id string) bool {
 
 // Intent gives an intent that was added, without inline manifests.
 func (v *View) Intent(hash string) (*Signed, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	s, ok := v.intents[hash]
 	return s, ok
 }
 
 // Holds reports whether the region holds this intent itself.
 func (v *View) Holds(nonce, intent string) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	r := v.regions[nonce]
 	return r != nil && r.intents[intent]
 }
@@ -232,10 +278,34 @@ func Resolve(ref Ref, intent func(Ref) (*Signed, error)) ([]string, error) {
 }
 
 // AddIntent keeps an intent that was fetched to resolve a pack set. It shows nothing.
-func (v *View) AddIntent(s *Signed) { v.intents[hex.EncodeToString(s.Hash[:])] = s.light() }
+func (v *View) AddIntent(s *Signed) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.addIntent(s.HashText(), s)
+}
+
+func (v *View) addIntent(hash string, s *Signed) {
+	for _, sn := range s.Snapshots {
+		v.authors[s.Writer+sn.ID] = true
+	}
+	if v.intents[hash] == nil {
+		v.intents[hash] = s.light()
+	}
+}
+
+// Authored reports whether the writer itself has said, in an intent of its own
+// that any region holds, that the snapshot exists. What a manifest says of its
+// writer anybody can write; this only the writer can.
+func (v *View) Authored(writer, snapshot string) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.authors[writer+snapshot]
+}
 
 // OpenSessions lists sessions without an end, each as writer and session id.
 func (v *View) OpenSessions() []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	var out []string
 	for s := range v.opens {
 		if !v.ends[s] {
@@ -248,6 +318,12 @@ func (v *View) OpenSessions() []string {
 
 // Drills lists the drill statements, oldest first.
 func (v *View) Drills() []*Signed {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.sortedDrills()
+}
+
+func (v *View) sortedDrills() []*Signed {
 	out := make([]*Signed, 0, len(v.drills))
 	for _, d := range v.drills {
 		out = append(out, d)
@@ -259,4 +335,8 @@ func (v *View) Drills() []*Signed {
 }
 
 // Head is the newest statement known of a writer's instance.
-func (v *View) Head(writer, instance string) Ref { return v.heads[writer+"/"+instance] }
+func (v *View) Head(writer, instance string) Ref {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.heads[writer+"/"+instance]
+}

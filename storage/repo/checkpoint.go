@@ -48,6 +48,9 @@ func (s *Session) checkpoint(ctx context.Context) {
 	}
 	body, shown := sealedBody{}, view.Snapshots()
 	for _, l := range live {
+		if shown[l.Snapshot] == nil {
+			continue // acknowledged nowhere as far as is known
+		}
 		if sum, err := s.r.summary(ctx, l.Snapshot, shown[l.Snapshot]); err == nil {
 			body.Snapshots = append(body.Snapshots, sum)
 		}

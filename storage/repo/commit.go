@@ -43,8 +43,7 @@ type RegionResult struct {
 // FrameWriters must be flushed. ErrTooFewRegions, beside a result that is true,
 // when fewer regions than required acknowledged.
 func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, error) {
-	s.up.drain()
-	if err := s.broken(); err != nil {
+	if err := errors.Join(s.up.drain(ctx), s.broken(), s.keptPromises()); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -58,6 +57,17 @@ func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, err
 		return nil, err
 	}
 	return s.publish(ctx, intent, ids)
+}
+
+// keptPromises makes sure that every chunk that somebody was to store is stored.
+// A snapshot may count on each of them.
+func (s *Session) keptPromises() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.claimed); n > 0 {
+		return fmt.Errorf("commit: %d chunks were to be stored and are in no pack", n)
+	}
+	return nil
 }
 
 // publish does steps 4 to 6 of the protocol for an intent: place it, look again,
@@ -204,6 +214,14 @@ func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signe
 	if intent.Packs != nil && intent.Packs.Base != nil {
 		if err := s.seeIntent(ctx, c, *intent.Packs.Base); err != nil {
 			return err
+		}
+	}
+	for _, sn := range intent.Snapshots {
+		if sn.Key == "" {
+			continue // it rides in the intent
+		}
+		if _, err := c.Store.Stat(ctx, sn.Key); err != nil {
+			return fmt.Errorf("look again at %s: %w", sn.Key, err)
 		}
 	}
 	if len(s.newKeys) > statPacksMax || s.hasListed() || s.reusesBeyondBase(intent) {
@@ -425,8 +443,7 @@ func packHash(key string) (pack.Hash, bool) {
 // Save records what the session has stored without committing anything, so
 // that the next run re-uses it. FrameWriters must be flushed.
 func (s *Session) Save(ctx context.Context) error {
-	s.up.drain()
-	if err := s.broken(); err != nil {
+	if err := errors.Join(s.up.drain(ctx), s.broken()); err != nil {
 		return err
 	}
 	s.mu.Lock()

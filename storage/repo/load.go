@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,24 +17,26 @@ import (
 )
 
 const (
-	statementsMax = 4 << 20 // names one region's journal may list
-	loadersMax    = 16      // statements fetched at once, per region
+	statementsMax  = 4 << 20 // names one region's journal may list
+	loadersMax     = 16      // statements fetched at once, per region
+	statementSmall = 1 << 20 // bytes; larger ones are fetched one by one, so that no region can make many of them fill the memory
 )
 
 // Reload reads the journals of all usable regions again. A region whose journal
 // cannot be listed is left out.
 func (r *Repo) Reload(ctx context.Context) error {
 	view := journal.NewView()
+	if st := r.opt.State; st != nil {
+		view.Prefer(func(writer string) bool { return r.trust.MayReuse(st.Writer(), writer) })
+	}
 	var mu sync.Mutex
-	sums := map[string]Summary{}
+	told := summariesTold{}
 	add := func(p *Place, s *journal.Signed) {
 		summaries := r.summaries(s)
+		view.Add(p.Nonce, s)
 		mu.Lock()
 		defer mu.Unlock()
-		view.Add(p.Nonce, s)
-		for _, sum := range summaries {
-			sums[sum.ID] = sum
-		}
+		told.add(summaries)
 	}
 	var g errgroup.Group
 	for _, p := range r.regions {
@@ -58,9 +61,36 @@ func (r *Repo) Reload(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	r.view, r.sums = view, sums
+	r.view, r.sums = view, told.agreed()
 	r.mu.Unlock()
 	return nil
+}
+
+// summariesTold collects what statements say of snapshots. Any writer can say
+// something of any snapshot; where two say different things neither is believed,
+// and the manifest is asked.
+type summariesTold map[string]*Summary // nil: not agreed
+
+func (t summariesTold) add(all []Summary) {
+	for _, sum := range all {
+		old, ok := t[sum.ID]
+		switch {
+		case !ok:
+			t[sum.ID] = &sum
+		case old != nil && !reflect.DeepEqual(*old, sum):
+			t[sum.ID] = nil
+		}
+	}
+}
+
+func (t summariesTold) agreed() map[string]Summary {
+	out := map[string]Summary{}
+	for id, sum := range t {
+		if sum != nil {
+			out[id] = *sum
+		}
+	}
+	return out
 }
 
 // loadRegion reads one region's journal: per writer and instance the newest
@@ -111,22 +141,22 @@ func (l *loader) instance(ctx context.Context, writer, inst string) error {
 	if err != nil {
 		return err
 	}
-	var names []string
+	var infos []storage.Info
 	for info, err := range l.p.Store.List(ctx, storage.ListOptions{Prefix: prefix, StartAfter: after, Delimited: true}) {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", prefix, err)
 		}
 		if !info.Dir && strings.HasSuffix(info.Key, ".json") {
-			names = append(names, info.Key)
+			infos = append(infos, info)
 		}
-		if len(names) > statementsMax {
+		if len(infos) > statementsMax {
 			return fmt.Errorf("list %s: more than %d statements", prefix, statementsMax)
 		}
 	}
 	var g errgroup.Group
 	g.SetLimit(loadersMax)
-	for _, name := range names {
-		g.Go(func() error { return l.statement(ctx, name, true) })
+	for _, info := range infos {
+		g.Go(func() error { return l.listed(ctx, info) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -135,6 +165,15 @@ func (l *loader) instance(ctx context.Context, writer, inst string) error {
 	l.p.problem = append(l.p.problem, journal.CheckChain(l.got)...)
 	l.mu.Unlock()
 	return nil
+}
+
+// listed reads a statement of the listing, which must not be larger than listed.
+func (l *loader) listed(ctx context.Context, info storage.Info) error {
+	if info.Size > statementSmall {
+		l.r.large.Lock()
+		defer l.r.large.Unlock()
+	}
+	return l.statement(ctx, info.Key, info.Size, true)
 }
 
 // checkpoint takes the newest good checkpoint and says after which key to list.
@@ -148,11 +187,11 @@ func (l *loader) checkpoint(ctx context.Context, prefix string) (after string, e
 		if !strings.HasSuffix(info.Key, ".json") {
 			continue
 		}
-		s, err := l.fetch(ctx, info.Key)
+		s, err := l.fetch(ctx, info.Key, info.Size)
 		if err == nil && s.Type == journal.Checkpoint && s.Head != nil {
 			l.add(l.p, s)
 			for _, ref := range s.Kept {
-				if err := l.statement(ctx, refKey(s, ref), false); err != nil {
+				if err := l.statement(ctx, refKey(s, ref), statementSmall, false); err != nil {
 					return "", err
 				}
 			}
@@ -181,9 +220,9 @@ func refKey(s *journal.Signed, ref journal.Ref) string {
 // statement reads one statement. One that is damaged, missing or not trusted is
 // reported as a problem of the region and otherwise ignored: it can hide a
 // snapshot in this region, but never invent one. chained ones take part in the
-// check of the chain.
-func (l *loader) statement(ctx context.Context, key string, chained bool) error {
-	s, err := l.fetch(ctx, key)
+// check of the chain. size is how many bytes it may have.
+func (l *loader) statement(ctx context.Context, key string, size int64, chained bool) error {
+	s, err := l.fetch(ctx, key, size)
 	if isAway(err) {
 		return err
 	}
@@ -215,8 +254,8 @@ func isAway(err error) bool {
 	return err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, journal.ErrUntrusted)
 }
 
-func (l *loader) fetch(ctx context.Context, key string) (*journal.Signed, error) {
-	doc, err := l.r.object(ctx, l.p, key, journal.StatementMax)
+func (l *loader) fetch(ctx context.Context, key string, size int64) (*journal.Signed, error) {
+	doc, err := l.r.object(ctx, l.p, key, min(size, journal.StatementMax))
 	if err != nil {
 		return nil, err
 	}
@@ -298,17 +337,22 @@ func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		return nil, fmt.Errorf("list snapshots: %w", ErrNoKey)
 	}
 	var out []Snapshot
-	for id, shown := range r.View().Snapshots() {
+	view := r.View()
+	for id, shown := range view.Snapshots() {
 		sum, err := r.summary(ctx, id, shown)
 		if errors.Is(err, ErrNoKey) {
 			continue // another writer's, and this host may not read its names
 		}
-		if err != nil {
+		if err != nil && (isAway(err) || ctx.Err() != nil) {
 			return nil, err
 		}
+		if err != nil { // one that is damaged must not hide all the others
+			r.opt.Events.warn("snapshot_unreadable", "snapshot %.8s is left out: %v", id, err)
+			continue
+		}
 		s := Snapshot{Summary: sum, Shown: *shown}
-		if sum.Origin != "" {
-			s.Shown.Writer = sum.Origin // a replicator's intent may be the only one here
+		if view.Authored(sum.Origin, id) {
+			s.Shown.Writer = sum.Origin // a replicator's intent may be the only one that shows it
 		}
 		for _, p := range r.regions {
 			if p.Usable() && shown.Shows(p.Nonce) {
@@ -354,6 +398,9 @@ func (r *Repo) Manifest(ctx context.Context, id string) (*Manifest, error) {
 }
 
 func (r *Repo) manifest(ctx context.Context, id string, shown *journal.Shown) (*Manifest, error) {
+	if shown == nil {
+		return nil, fmt.Errorf("snapshot %.8s: %w", id, ErrNoSnapshot)
+	}
 	sealed, err := r.sealedManifest(ctx, id, shown)
 	if err != nil {
 		return nil, err

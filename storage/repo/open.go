@@ -96,6 +96,8 @@ type Repo struct {
 	cache   *cache
 	forked  error // trust is in doubt: reading goes on, writing does not
 
+	large sync.Mutex // held while a large statement is read
+
 	mu    sync.Mutex
 	view  *journal.View
 	sums  map[string]Summary
@@ -313,13 +315,17 @@ func (r *Repo) identify(found []*connection) error {
 // decideTrust takes the newest trust statement that the root key signed.
 func (r *Repo) decideTrust(found []*connection) error {
 	var best [32]byte
-	var bad error
+	var bad, tooNew error
+	newest := uint64(0) // of those that only a newer lifeboat may use
 	for _, c := range found {
 		for _, doc := range c.trust {
 			if c.place.Err != nil {
 				continue
 			}
 			t, err := journal.ParseTrust(doc, r.id, r.root)
+			if errors.Is(err, journal.ErrTooNew) && t.Seq > newest {
+				newest, tooNew = t.Seq, fmt.Errorf("region %s: trust statement %d: %w", c.place.Name, t.Seq, err)
+			}
 			if err != nil {
 				bad = fmt.Errorf("region %s: %w", c.place.Name, err)
 				continue
@@ -338,6 +344,9 @@ func (r *Repo) decideTrust(found []*connection) error {
 				r.trust, best = t, sum
 			}
 		}
+	}
+	if tooNew != nil && (r.trust == nil || newest > r.trust.Seq) {
+		return tooNew // an older statement would be the wrong one to go by
 	}
 	if r.trust == nil {
 		return r.nothing(bad)

@@ -401,7 +401,7 @@ func (s *Session) findReusable(ctx context.Context) error {
 	}
 	for _, c := range s.active() {
 		for _, sn := range newest {
-			if !sn.Shows(c.Nonce) {
+			if !sn.Shows(c.Nonce) && !s.acknowledgeAgain(ctx, c, sn) {
 				s.drop(c, fmt.Errorf("it is behind: it does not show snapshot %.8s of %s; run: lifeboat replicate sync", sn.Summary.ID, sn.Workload))
 				break
 			}
@@ -490,11 +490,38 @@ func (s *Session) hasListed() bool {
 
 // Known reports whether a chunk is stored and may be re-used, and in which pack.
 // A chunk for which it answers false belongs to the caller from then on: the
-// next question gets true, so the caller must store it. An empty pack means one
-// of this session.
+// next question gets true, so the caller must store it, or give it back with
+// Disclaim. An empty pack means one of this session.
 func (s *Session) Known(ctx context.Context, id pack.ChunkID) (known bool, in pack.Hash, key string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	known, in, key, err = s.lookUpLocked(ctx, id)
+	if err == nil && !known {
+		s.claimed[id] = true
+	}
+	return known, in, key, err
+}
+
+// Stored is Known without the claim: it only asks.
+func (s *Session) Stored(ctx context.Context, id pack.ChunkID) (stored bool, key string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stored, _, key, err = s.lookUpLocked(ctx, id)
+	return stored, key, err
+}
+
+// Disclaim gives back chunks that Known left to the caller and that were not
+// stored after all. Whatever already counts on them must be given up as well.
+func (s *Session) Disclaim(ids ...pack.ChunkID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		delete(s.claimed, id)
+	}
+}
+
+// lookUpLocked answers for Known and Stored. s.mu is held, except while packs are listed.
+func (s *Session) lookUpLocked(ctx context.Context, id pack.ChunkID) (known bool, in pack.Hash, key string, err error) {
 	if s.err != nil {
 		return false, in, "", s.err
 	}
@@ -506,6 +533,9 @@ func (s *Session) Known(ctx context.Context, id pack.ChunkID) (known bool, in pa
 		s.mu.Unlock()
 		err = s.listReusable(ctx)
 		s.mu.Lock()
+		if s.claimed[id] {
+			return true, in, "", nil // by somebody else meanwhile
+		}
 		if err == nil {
 			loc, ok, _, err = s.find(id)
 		}
@@ -513,11 +543,10 @@ func (s *Session) Known(ctx context.Context, id pack.ChunkID) (known bool, in pa
 	if err != nil {
 		return false, in, "", fmt.Errorf("look up chunk %.8s: %w", id, err)
 	}
-	if ok {
-		return true, loc.Pack, packKey(loc), nil
+	if !ok {
+		return false, in, "", nil
 	}
-	s.claimed[id] = true
-	return false, in, "", nil
+	return true, loc.Pack, packKey(loc), nil
 }
 
 // find looks for a copy of a chunk in a pack that may be re-used. strange: there
@@ -587,23 +616,6 @@ func (s *Session) nextObject() uint64 {
 }
 
 func encodeID(h [32]byte) string { return hex.EncodeToString(h[:]) }
-
-// Stored is Known without the claim: it only asks.
-func (s *Session) Stored(ctx context.Context, id pack.ChunkID) (stored bool, key string, err error) {
-	s.mu.Lock()
-	claimed := s.claimed[id]
-	s.mu.Unlock()
-	if claimed {
-		return true, "", nil
-	}
-	known, _, key, err := s.Known(ctx, id)
-	if err == nil && !known {
-		s.mu.Lock()
-		delete(s.claimed, id)
-		s.mu.Unlock()
-	}
-	return known, key, err
-}
 
 // WriterID is the id of the writer whose session this is.
 func (s *Session) WriterID() string { return s.log.Writer }

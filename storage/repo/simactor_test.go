@@ -39,6 +39,7 @@ type simActor struct {
 	shared bool // another run of the host was on when this one began
 	sync   bool // it copies; others take snapshots
 	gentle bool // no accidents of its own making
+	only   int  // the one workload of its session, or -1
 
 	dead bool              // killed; every request fails from then on
 	done bool              // its goroutine has ended
@@ -143,7 +144,14 @@ func (a *simActor) replicate(ctx context.Context, r *repo.Repo) error {
 
 // backup takes some snapshots in one session.
 func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
-	s, err := r.Begin(ctx, repo.SessionOptions{Required: 2, Now: a.w.now, Buffers: 3, Verify: pack.VerifyOff})
+	opt := repo.SessionOptions{Required: 2, Now: a.w.now, Buffers: 3, Verify: pack.VerifyOff}
+	if a.rng.IntN(2) == 0 {
+		a.only = a.rng.IntN(simWorkloads)
+		opt.Workloads = []string{fmt.Sprint("w", a.only)}
+	} else {
+		a.only = -1
+	}
+	s, err := r.Begin(ctx, opt)
 	if err != nil {
 		return err
 	}
@@ -179,7 +187,7 @@ func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 // commit prepares one snapshot or two and commits them.
 func (a *simActor) commit(ctx context.Context, r *repo.Repo, s *repo.Session) error {
 	var all []repo.Prepared
-	if !a.gentle && a.rng.IntN(15) == 0 {
+	if !a.gentle && a.only < 0 && a.rng.IntN(15) == 0 {
 		p, err := a.real(ctx, r, s)
 		if err != nil {
 			return err
@@ -261,6 +269,9 @@ func chunkText(host string, n int) []byte {
 func (m *simMaker) take(ctx context.Context) (*repo.Prepared, error) {
 	a := m.a
 	load := a.rng.IntN(simWorkloads)
+	if a.only >= 0 {
+		load = a.only
+	}
 	content := a.nextContent(load)
 	truth := &simTruth{host: a.host.name, chunks: map[pack.ChunkID][]byte{}}
 	used := map[string]bool{}

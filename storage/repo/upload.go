@@ -34,6 +34,8 @@ type uploader struct {
 	ticker  *time.Ticker
 
 	mu      sync.Mutex
+	flying  int            // packs on their way
+	landed  chan struct{}  // closed when one of them arrives
 	waiting map[*claim]int // packs not yet in this region
 	cancels map[*claim]context.CancelCauseFunc
 	ctxs    map[*claim]context.Context
@@ -44,7 +46,7 @@ func newUploader(s *Session) *uploader {
 	if n <= 0 {
 		n = buffersDefault
 	}
-	u := &uploader{s: s, buffers: make(chan []byte, n), ticker: time.NewTicker(indexEvery),
+	u := &uploader{s: s, buffers: make(chan []byte, n), landed: make(chan struct{}), ticker: time.NewTicker(indexEvery),
 		waiting: map[*claim]int{}, cancels: map[*claim]context.CancelCauseFunc{}, ctxs: map[*claim]context.Context{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	for range n {
@@ -59,19 +61,18 @@ func newUploader(s *Session) *uploader {
 // buffer waits for a free pack buffer. When one region alone holds all of them
 // up for too long, the region is left out.
 func (u *uploader) buffer(ctx context.Context) ([]byte, error) {
-	wait := u.s.opt.SlowRegion
-	if wait <= 0 {
-		wait = slowRegionDefault
-	}
+	wait := u.patience()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
+		flying, landed := u.flight()
+		if flying == 0 {
+			return u.spare(), nil
+		}
 		select {
 		case b := <-u.buffers:
-			if b == nil {
-				b = make([]byte, 0, pack.PackTarget)
-			}
-			return b, nil
+			return orMake(b), nil
+		case <-landed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
@@ -79,6 +80,62 @@ func (u *uploader) buffer(ctx context.Context) ([]byte, error) {
 			timer.Reset(wait)
 		}
 	}
+}
+
+// patience is how long one region may keep the others waiting.
+func (u *uploader) patience() time.Duration {
+	if wait := u.s.opt.SlowRegion; wait > 0 {
+		return wait
+	}
+	return slowRegionDefault
+}
+
+// spare gives a buffer without waiting. With no pack on its way, those that are
+// missing are in the hands of FrameWriters, who may all wait for the one who asks:
+// then there is one more.
+func (u *uploader) spare() []byte {
+	select {
+	case b := <-u.buffers:
+		return orMake(b)
+	default:
+		return orMake(nil)
+	}
+}
+
+func orMake(b []byte) []byte {
+	if b == nil {
+		return make([]byte, 0, pack.PackTarget)
+	}
+	return b
+}
+
+// give takes a buffer back, unless there are enough.
+func (u *uploader) give(b []byte) {
+	select {
+	case u.buffers <- b:
+	default:
+	}
+}
+
+// flight counts the packs on their way; landed is closed when one arrives.
+func (u *uploader) flight() (n int, landed <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.flying, u.landed
+}
+
+func (u *uploader) takeOff() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.flying++
+}
+
+func (u *uploader) land() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.flying--
+	close(u.landed)
+	u.landed = make(chan struct{})
 }
 
 // dropSlow leaves out the regions that others wait for.
@@ -105,8 +162,10 @@ func (u *uploader) dropSlow(wait time.Duration) {
 // send stores a finished pack in all regions still in the session, and gives
 // its buffer back when they are done.
 func (u *uploader) send(sealed pack.Sealed) {
+	u.takeOff()
 	u.wg.Go(func() {
-		defer func() { u.buffers <- sealed.Bytes[:0] }()
+		defer u.land()
+		defer u.give(sealed.Bytes[:0])
 		if err := u.store(sealed); err != nil {
 			u.s.fail(err)
 		}
@@ -144,8 +203,31 @@ func (u *uploader) count(c *claim, n int) {
 	u.waiting[c] += n
 }
 
-// drain waits until all packs that were sent are stored or given up.
-func (u *uploader) drain() { u.wg.Wait() }
+// drain waits until all packs that were sent are stored or given up. A region
+// that alone keeps the others waiting, with no pack arriving anywhere meanwhile,
+// is left out. When ctx ends, what is under way is called off.
+func (u *uploader) drain(ctx context.Context) error {
+	wait := u.patience()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		flying, landed := u.flight()
+		if flying == 0 {
+			return nil
+		}
+		select {
+		case <-landed:
+			timer.Reset(wait)
+		case <-timer.C:
+			u.dropSlow(wait)
+			timer.Reset(wait)
+		case <-ctx.Done():
+			u.cancel()
+			u.wg.Wait()
+			return fmt.Errorf("wait for packs under way: %w", context.Cause(ctx))
+		}
+	}
+}
 
 func (u *uploader) close() {
 	u.cancel()
@@ -324,7 +406,7 @@ func (w *FrameWriter) Absorb(ctx context.Context, o *FrameWriter) error {
 			return err
 		}
 	}
-	w.s.up.buffers <- o.b.Release()
+	w.s.up.give(o.b.Release())
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package e2e
+package badinput
 
 import (
 	"bytes"
@@ -32,18 +32,26 @@ func badS3(t *testing.T, f *fixture) {
 	})
 }
 
-// inS3 puts a clone's region c into S3, behind any endpoint.
-func (f *fixture) inS3(t *testing.T, s3 *harness.S3, endpoint, prefix string) *world {
+// inS3 makes a repository of its own, whose region c is in S3, with two
+// snapshots. It has to be put there by the program: a server knows more of an
+// object than its bytes.
+func (f *fixture) inS3(t *testing.T, s3 *harness.S3, prefix string) *world {
 	t.Helper()
-	w := f.clone(t)
+	w := newWorld(t)
+	w.source = f.source
 	w.Setenv(s3.Env()...)
-	cloneTree(t, w.region("c"), s3.Dir(prefix), copyOne)
-	w.on("c", harness.S3URL(endpoint, prefix))
+	w.on("c", s3.URL(prefix))
+	w.Must("init", "--yes", "--kit", w.kit)
+	for range 2 {
+		if r := w.works("backup", "files"); strings.Contains(string(r.Stdout), "left_out") {
+			t.Fatalf("the S3 region was left out: %s", brief(r))
+		}
+	}
 	return w
 }
 
 func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
-	w := f.inS3(t, s3, s3.Endpoint, "bucket")
+	w := f.inS3(t, s3, "bucket")
 	good := s3.URL("bucket")
 	w.works("backup", "files")
 
@@ -74,7 +82,7 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 
 	// Keys that the server does not know, and a secret that is wrong.
 	for _, env := range [][]string{{"AWS_ACCESS_KEY_ID=nobody"}, {"AWS_SECRET_ACCESS_KEY=wrong"}} {
-		stranger := f.inS3(t, s3, s3.Endpoint, "bucket")
+		stranger := f.inS3(t, s3, strings.ToLower(env[0][:9]))
 		stranger.Setenv(env...)
 		mustSay(t, string(stranger.works("backup", "files").Stdout), "region c", "left_out")
 		p := stranger.refuses(1, "snapshots", "--region", "c")
@@ -104,7 +112,8 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 // badNetwork breaks what lies between the program and one region, or its only one.
 func badNetwork(t *testing.T, f *fixture, s3 *harness.S3) {
 	proxy := harness.StartProxy(t, s3.Endpoint)
-	w := f.inS3(t, s3, proxy.Endpoint, "network")
+	w := f.inS3(t, s3, "network")
+	w.replace(s3.Endpoint, proxy.Endpoint)
 	repo := []string{"--repo", harness.S3URL(proxy.Endpoint, "network"), "--identity-file", w.kit}
 	cold := func() *world {
 		h := w.bare()
@@ -159,7 +168,8 @@ func badNetwork(t *testing.T, f *fixture, s3 *harness.S3) {
 func badListings(t *testing.T, f *fixture) {
 	s3 := harness.StartS3(t)
 	liar := startLiar(t, s3.Endpoint)
-	w := f.inS3(t, s3, liar.URL, "liar")
+	w := f.inS3(t, s3, "liar")
+	w.replace(s3.Endpoint, liar.URL)
 	repo := []string{"--repo", harness.S3URL(liar.URL, "liar"), "--identity-file", w.kit}
 	honest := []string{"--repo", s3.URL("liar"), "--identity-file", w.kit}
 	cold := func() *world {

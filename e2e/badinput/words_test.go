@@ -1,4 +1,4 @@
-package e2e
+package badinput
 
 import (
 	"encoding/json"
@@ -57,16 +57,18 @@ func badCommandLine(t *testing.T, f *fixture) {
 		{[]string{"snapshots", "--since", "yesterday-ish"}, "2026-"},
 		{[]string{"snapshots", "--output", "xml"}, "json"},
 		{[]string{"restore", "files", "extra", "--to", w.Path("none")}, ""},
-		{[]string{"restore", "files", "--to", w.Path("none"), "--workers", "-3"}, "workers"},
+		{[]string{"restore", "files", "--to", w.Path("none"), "--workers", "-3", "--identity-file", w.kit}, "workers"},
+		{[]string{"restore", "files", "--to", w.Path("empty snapshot"), "--snapshot", "", "--identity-file", w.kit}, "snapshot"},
+		{[]string{"restore", "files", "--to", w.Path("empty time"), "--at", "", "--identity-file", w.kit}, "at"},
 		{[]string{"restore", "files", "--to", w.Path("none"), "--at", "12:00", "--snapshot", "latest"}, "--at"},
 		{[]string{"restore", "files", "--to", w.Path("none"), "--config", "x", "--repo", "file:///x"}, "--repo"},
 		{[]string{"ls"}, ""},
-		{[]string{"cat", "files@latest"}, "which file"},
-		{[]string{"cat", "files@latest:" + w.source + "/added", "--json", "--identity-file", w.kit}, "--out"},
+		{[]string{"cat", "files@latest", "--identity-file", w.kit}, "which file"},
 	} {
 		p := w.refuses(64, c.args...)
 		mustSay(t, p.Message+" "+p.Hint, c.word)
 	}
+	mustSay(t, w.fails([]int{64}, "cat", "files@latest:"+w.source+"/zz added", "--identity-file", w.kit).Hint, "--out")
 	mustSay(t, w.refuses(13, "restore", "fles", "--to", w.Path("none"), "--identity-file", w.kit).Hint, "files")
 	mustSay(t, w.refuses(13, "snapshots", "fles").Hint, "files")
 	if got := len(w.snapshotIDs()); got != 2 {
@@ -98,7 +100,7 @@ func badReferences(t *testing.T, f *fixture) {
 	mustSay(t, w.refuses(13, "ls", "ffffffffffffffff").Hint, "lifeboat snapshots")
 	mustSay(t, w.refuses(13, "ls", strings.Repeat("0", 64)).Hint, "lifeboat snapshots")
 	mustSay(t, w.refuses(13, "ls", "nobody@latest").Hint, "files")
-	for _, ref := range []string{"abc", "latest~", "latest~x", "latest~-1", "files@", "files@soon", "@latest", "", ":", "files@2026-13-45T00:00Z", "../../etc", "files@latest~99999999999999999999"} {
+	for _, ref := range []string{"latest~", "latest~x", "latest~-1", "files@", "files@soon", "@latest", ":", "files@2026-13-45T00:00Z", "../../etc", "files@latest~99999999999999999999"} {
 		w.refuses(64, restore("--snapshot", ref)...)
 	}
 	for _, at := range []string{"soon", "25:61", "2026-02-30 00:00", "90 lightyears ago"} {
@@ -123,13 +125,15 @@ func ambiguousPrefix(t *testing.T) {
 	const workloads = 400
 	w := newWorld(t)
 	w.source = w.Path("source")
-	placeFile(t, filepath.Join(w.source, "file"), []byte("x"))
+	for i := range workloads {
+		placeFile(t, filepath.Join(w.source, fmt.Sprintf("w%03d", i), "file"), []byte("x"))
+	}
 	w.edit = func(text string) string {
 		head, tail, _ := strings.Cut(text, "workloads:\n")
 		_, paths, _ := strings.Cut(tail, "paths: {state")
 		var b strings.Builder
 		for i := range workloads {
-			fmt.Fprintf(&b, "  - {name: w%03d, kind: volume, volume: {paths: [%q]}}\n", i, w.source)
+			fmt.Fprintf(&b, "  - {name: w%03d, kind: volume, volume: {paths: [%q]}}\n", i, filepath.Join(w.source, fmt.Sprintf("w%03d", i)))
 		}
 		return head + "workloads:\n" + b.String() + "paths: {state" + paths
 	}
@@ -244,7 +248,7 @@ func badConfiguration(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	mustSay(t, w.refuses(78, "backup", "files").Message, w.Path("lifeboat.yaml"))
-	mustSay(t, w.refuses(78, "config", "check").Hint, "--config")
+	mustSay(t, w.refuses(78, "config", "check").Hint, "config check")
 	flags := w.Flags
 	w.Flags = nil
 	p := w.refuses(78, "backup", "files")

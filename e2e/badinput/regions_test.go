@@ -1,4 +1,4 @@
-package e2e
+package badinput
 
 import (
 	"os"
@@ -137,7 +137,11 @@ func foreignRegions(t *testing.T, f *fixture) {
 	w.whole()
 
 	// The configuration pins another repository than this host is enrolled in.
-	w.replace("version: 1\n", "version: 1\nrepository: {id: "+strings.Repeat("ab", 32)+"}\n")
+	var made struct {
+		RootKey string `json:"root_key"`
+	}
+	f.foreign.Must("init", "--yes", "--kit", f.foreign.kit, "--json").Data(&made)
+	w.replace("version: 1\n", "version: 1\nrepository: {id: "+strings.Repeat("ab", 32)+", root_key: "+made.RootKey+"}\n")
 	mustSay(t, w.refuses(17, "backup", "files").Hint, "repository.id")
 	w.refuses(17, "snapshots", "--identity-file", w.kit)
 	w.edit = nil
@@ -149,7 +153,7 @@ func foreignRegions(t *testing.T, f *fixture) {
 func deadPort(t *testing.T, f *fixture) {
 	w := f.clone(t)
 	w.Setenv("AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-	dead := harness.S3URL("http://127.0.0.1:1", "prefix")
+	dead, dead2, dead3 := harness.S3URL("http://127.0.0.1:1", "one"), harness.S3URL("http://127.0.0.1:1", "two"), harness.S3URL("http://127.0.0.1:1", "three")
 	w.on("a", dead)
 	r := w.works("backup", "files")
 	withinTime(t, deadMost, r)
@@ -158,18 +162,19 @@ func deadPort(t *testing.T, f *fixture) {
 	r = w.Run("snapshots", "--region", "a", "--json")
 	withinTime(t, deadMost, r)
 	mustSay(t, w.failed([]int{15}, r).Message, "region a", "127.0.0.1:1")
-	w.on("b", dead)
+	w.on("b", dead2)
 	r = w.Run("backup", "files", "--json")
 	withinTime(t, deadMost, r)
 	mustSay(t, w.failed([]int{6}, r).Message, "region a", "region b")
 
-	w.on("c", dead)
+	w.on("c", dead3)
 	for _, args := range [][]string{{"backup", "files"}, {"snapshots"}, {"restore", "files", "--to", w.Path("none"), "--identity-file", w.kit}} {
 		r := w.Run(append(args, "--json")...)
 		withinTime(t, deadMost, r)
 		mustSay(t, w.failed([]int{15}, r).Message, "region a", "region b", "region c")
 	}
 	h := w.bare()
+	h.Setenv("AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
 	r = h.Run("restore", "files", "--to", h.Path("out"), "--repo", dead, "--identity-file", w.kit, "--json")
 	withinTime(t, deadMost, r)
 	h.failed([]int{15}, r)
@@ -191,7 +196,8 @@ func badInit(t *testing.T, f *fixture) {
 	mustSay(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b")
 	mustSay(t, w.refuses(14, "init", "--dry-run", "--kit", w.kit).Message, "region b")
 	cloneTree(t, f.region("c"), w.region("c"), os.Link)
-	mustSay(t, w.refuses(14, "init", "--yes", "--kit", w.kit).Message, "region b", "region c")
+	p := w.refuses(14, "init", "--yes", "--kit", w.kit)
+	mustSay(t, p.Message+strings.Join(p.Causes, "\n"), "region b", "region c")
 	for _, path := range []string{w.kit, w.kit + ".root", filepath.Join(w.region("a"), "format.json"), w.Path("lb-state", "state.json")} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("a refused init has made %s", path)

@@ -1,4 +1,4 @@
-package e2e
+package badinput
 
 import (
 	"encoding/json"
@@ -56,7 +56,7 @@ func badTargets(t *testing.T, f *fixture) {
 		"inside the state":         {w.Path("lb-state", "new"), "state"},
 		"inside the cache":         {w.Path("lb-cache", "new"), "state"},
 		"the root":                 {"/", "root"},
-		"a name too long":          {w.Path(strings.Repeat("x", 256)), ""},
+		"a name too long":          {w.Path(strings.Repeat("long", 64)), ""},
 	} {
 		t.Logf("target: %s", name)
 		for _, more := range [][]string{nil, {"--dry-run"}} {
