@@ -49,7 +49,7 @@ func (p *Plan) Replace(ctx context.Context, region string, keys []string) (left 
 			left = append(left, key)
 			continue
 		}
-		g.Objects, g.Bytes = append(g.Objects, Object{key, size}), g.Bytes+size
+		g.Objects, g.Bytes = append(g.Objects, Object{Key: key, Size: size}), g.Bytes+size
 	}
 	slices.SortStableFunc(g.Objects, func(a, b Object) int {
 		if c := rank(a.Key) - rank(b.Key); c != 0 {

@@ -1,7 +1,9 @@
 // Package replicate brings a region that was away up to date: it compares what
 // the regions hold, copies ciphertext whose bytes hash to their names, and makes
 // the copied snapshots visible by a session of its own in the destination. It
-// opens nothing, deletes nothing, and believes no listing about what may go.
+// deletes nothing, and believes no listing about what may go. It also scrubs: it
+// holds every object of a region against its name, its signature and what refers
+// to it. Copying opens nothing; only a scrub does, when it is given a key.
 package replicate
 
 import (
@@ -43,24 +45,29 @@ type Gap struct {
 type Object struct {
 	Key  string
 	Size int64 // bytes; as listed by the region it comes from
+	// Differs is set when the destination has the object in another size: then its
+	// own bytes are looked at first, since they may be the good ones.
+	Differs bool
 }
 
 // Plan lists the gaps of all regions that answer.
 type Plan struct {
 	Gaps []Gap
-	r    *repo.Repo
+	// Skipped are regions that could not be listed, and why.
+	Skipped map[string]error
+	r       *repo.Repo
 }
 
 // NewPlan compares the usable regions. to limits the destinations; empty means
 // all. It writes nothing.
 func NewPlan(ctx context.Context, r *repo.Repo, to []string) (*Plan, error) {
-	p := &Plan{r: r}
-	union, err := p.inventory(ctx)
-	if err != nil {
-		return nil, err
+	p := &Plan{r: r, Skipped: map[string]error{}}
+	union := p.inventory(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	for _, place := range r.Places() {
-		if !place.Usable() || len(to) > 0 && !slices.Contains(to, place.Name) {
+		if !place.Usable() || p.Skipped[place.Name] != nil || len(to) > 0 && !slices.Contains(to, place.Name) {
 			continue
 		}
 		gap, err := p.gap(ctx, place, union)
@@ -81,26 +88,35 @@ func prefixes() []string {
 // held is what one region lists: sizes by key.
 type held map[string]int64
 
-// inventory lists all usable regions.
-func (p *Plan) inventory(ctx context.Context) (map[string]held, error) {
+// inventory lists all usable regions. One that cannot be listed is skipped.
+func (p *Plan) inventory(ctx context.Context) map[string]held {
 	out := map[string]held{}
 	for _, place := range p.r.Places() {
 		if !place.Usable() {
 			continue
 		}
-		h := held{}
-		for _, prefix := range prefixes() {
-			infos, err := storage.ListAll(ctx, place.Store, storage.ListOptions{Prefix: prefix}, listMax)
-			if err != nil {
-				return nil, fmt.Errorf("list %s in region %s: %w", prefix, place.Name, err)
-			}
-			for _, info := range infos {
-				h[info.Key] = info.Size
-			}
+		h, err := list(ctx, place)
+		if err != nil {
+			p.Skipped[place.Name] = err
+			continue
 		}
 		out[place.Name] = h
 	}
-	return out, nil
+	return out
+}
+
+func list(ctx context.Context, place *repo.Place) (held, error) {
+	h := held{}
+	for _, prefix := range prefixes() {
+		infos, err := storage.ListAll(ctx, place.Store, storage.ListOptions{Prefix: prefix}, listMax)
+		if err != nil {
+			return nil, fmt.Errorf("list %s in region %s: %w", prefix, place.Name, err)
+		}
+		for _, info := range infos {
+			h[info.Key] = info.Size
+		}
+	}
+	return h, nil
 }
 
 func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) (Gap, error) {
@@ -108,12 +124,12 @@ func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) 
 	if err := p.missingSnapshots(ctx, &g); err != nil {
 		return g, err
 	}
-	wanted := map[string]bool{}
-	for _, k := range g.packs {
-		wanted[k] = true
+	wanted, err := p.r.ReachablePacks(ctx)
+	if err != nil {
+		return g, err
 	}
 	have := all[place.Name]
-	sizes := map[string]int64{}
+	sizes, differs := map[string]int64{}, map[string]bool{}
 	for name, h := range all {
 		if name == place.Name {
 			continue
@@ -126,13 +142,13 @@ func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) 
 			if strings.HasPrefix(key, "packs/") && !wanted[key] && !strings.HasSuffix(key, "~end") {
 				continue // of no snapshot: a later session's business
 			}
-			sizes[key] = size
+			sizes[key], differs[key] = size, there && own > 0
 		}
 	}
 	for _, prefix := range prefixes() {
 		for key, size := range sizes {
 			if strings.HasPrefix(key, prefix) {
-				g.Objects = append(g.Objects, Object{key, size})
+				g.Objects = append(g.Objects, Object{Key: key, Size: size, Differs: differs[key]})
 			}
 		}
 	}
@@ -365,11 +381,26 @@ func (p *Plan) copyOne(ctx context.Context, s target, to string, o Object) error
 	if strings.HasSuffix(o.Key, storage.SentinelName) {
 		return s.PutSentinel(ctx, o.Key)
 	}
+	if o.Differs && p.ownIsGood(ctx, to, o.Key) {
+		return nil
+	}
 	data, err := p.read(ctx, to, o.Key)
 	if err != nil {
 		return err
 	}
 	return s.PutObject(ctx, o.Key, data)
+}
+
+// ownIsGood reports whether a region's own copy hashes to its name: then it is
+// another region's that is cut short.
+func (p *Plan) ownIsGood(ctx context.Context, region, key string) bool {
+	for _, place := range p.r.Places() {
+		if place.Name == region && place.Usable() {
+			_, _, err := storage.ReadVerified(ctx, place.Store, key, objectSizeMax)
+			return err == nil
+		}
+	}
+	return false
 }
 
 // read takes an object from the first other region whose bytes hash to its name.

@@ -300,7 +300,7 @@ func (d *scrubData) verdict() error {
 // damage is the failure for what was found, with the next step.
 func (d *scrubData) damage() *Fail {
 	var regions []string
-	healable, notYet, byHand := 0, 0, 0
+	healable, byHand := 0, 0
 	for _, x := range d.Damaged {
 		if x.Region != "" && !slices.Contains(regions, x.Region) {
 			regions = append(regions, x.Region)
@@ -310,8 +310,6 @@ func (d *scrubData) damage() *Fail {
 			continue
 		case x.Object == storage.FormatKey || x.Object == storage.RecoveryKey:
 			byHand++
-		case x.InPlace || x.Kind == storage.KindPack.String():
-			notYet++
 		}
 		healable++
 	}
@@ -324,10 +322,7 @@ func (d *scrubData) damage() *Fail {
 		fail.Hint = "no region has a good copy of them: take a new backup now, and keep what is left"
 		return fail
 	}
-	fail.Hint = "restores read them from another region meanwhile; what is missing or of another size is copied again by: lifeboat replicate sync"
-	if notYet > 0 { // sync does not look into packs of points that the region shows, nor at bytes
-		fail.Hint += fmt.Sprintf("; not yet %d packs or objects changed in place", notYet)
-	}
+	fail.Hint = "restores read them from another region meanwhile; copy them again with: lifeboat replicate sync --verify"
 	if byHand > 0 {
 		fail.Hint += "; format.json and RECOVERY.txt are the same in all regions: copy them by hand"
 	}

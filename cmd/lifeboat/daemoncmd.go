@@ -145,7 +145,7 @@ func (a *app) jobs(c *config.Config) []daemon.Job {
 	}
 	if m := c.Maintenance.Sync; m != nil {
 		add("sync", &m.Schedule, stageSync, func(ctx context.Context) error {
-			return a.scoped(func(j *app) error { _, _, err := j.sync(ctx, nil); return err })
+			return a.scoped(func(j *app) error { _, _, err := j.sync(ctx, nil, false); return err })
 		})
 	}
 	if m := c.Maintenance.Check; m != nil {

@@ -167,14 +167,16 @@ type syncPlan struct {
 
 func (a *app) replicateSyncCommand() *cobra.Command {
 	var to []string
+	var verify bool
 	c := &cobra.Command{Use: "sync", Short: "Copy what is missing to the other regions now", Args: cobra.NoArgs,
 		Example: "  lifeboat replicate sync\n  lifeboat replicate sync --to iad\n  lifeboat replicate sync --dry-run"}
 	c.Flags().StringArrayVar(&to, "to", nil, "only this region; repeatable")
-	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) { return a.sync(ctx, to) })
+	c.Flags().BoolVar(&verify, "verify", false, "read everything first, and copy again what does not hash to its name")
+	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) { return a.sync(ctx, to, verify) })
 }
 
 // sync brings regions that were away up to date.
-func (a *app) sync(ctx context.Context, to []string) (*syncData, bool, error) {
+func (a *app) sync(ctx context.Context, to []string, verify bool) (*syncData, bool, error) {
 	r, set, err := a.openRepo(ctx, access{write: true})
 	if err != nil {
 		return nil, false, err
@@ -192,7 +194,7 @@ func (a *app) sync(ctx context.Context, to []string) (*syncData, bool, error) {
 	}
 	// The second round mirrors what the first one's own sessions stated.
 	for round := range syncRounds {
-		changed, err := a.syncRound(ctx, r, to, d, round)
+		changed, err := a.syncRound(ctx, r, to, d, round, verify && round == 0)
 		if err != nil || !changed {
 			return d, len(d.Results) > 0, errors.Join(err, d.verdict(r, set, len(to) > 0))
 		}
@@ -205,10 +207,18 @@ func (a *app) sync(ctx context.Context, to []string) (*syncData, bool, error) {
 
 const syncRounds = 2
 
-func (a *app) syncRound(ctx context.Context, r *repo.Repo, to []string, d *syncData, round int) (changed bool, err error) {
+func (a *app) syncRound(ctx context.Context, r *repo.Repo, to []string, d *syncData, round int, verify bool) (changed bool, err error) {
 	plan, err := replicate.NewPlan(ctx, r, to)
 	if err != nil {
 		return false, err
+	}
+	for region, err := range plan.Skipped {
+		a.warn("region_left_out", err.Error(), "region", region)
+	}
+	if verify {
+		if err := a.planReplacements(ctx, r, plan); err != nil {
+			return false, err
+		}
 	}
 	for _, g := range plan.Gaps {
 		if round == 0 {
@@ -234,6 +244,27 @@ func (a *app) syncRound(ctx context.Context, r *repo.Repo, to []string, d *syncD
 		d.Results = results
 	}
 	return true, err
+}
+
+// planReplacements reads every object and adds those that are damaged to the plan.
+func (a *app) planReplacements(ctx context.Context, r *repo.Repo, plan *replicate.Plan) error {
+	rep, err := replicate.Scrub(ctx, r, replicate.ScrubOptions{Now: a.now(), Read: replicate.ReadAmount{All: true}, Events: a.scrubEvents(r)})
+	if err != nil {
+		return err
+	}
+	for region, keys := range rep.Replaceable() {
+		if !slices.ContainsFunc(plan.Gaps, func(g replicate.Gap) bool { return g.Region == region }) {
+			continue
+		}
+		left, err := plan.Replace(ctx, region, keys)
+		if err != nil {
+			return err
+		}
+		for _, key := range left {
+			a.warn("not_copied", fmt.Sprintf("%s in %s is damaged, and may not be put there by a copy", key, region), "region", region)
+		}
+	}
+	return nil
 }
 
 func hasRegion(set regionSet, name string) bool {

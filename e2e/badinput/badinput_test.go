@@ -71,8 +71,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.Must(backup...)
 	f.first = pictureIn(t, f.source)
-	placeFile(t, filepath.Join(f.source, "zz added"), []byte(letters(9, 300_000)))
-	placeFile(t, filepath.Join(f.source, "zz added too"), []byte("small"))
+	placeFile(t, filepath.Join(f.source, "zz", "added"), []byte(letters(9, 300_000)))
+	placeFile(t, filepath.Join(f.source, "zz", "added too"), []byte("small"))
 	f.Must("backup", "files")
 	f.ids = f.snapshotIDs()
 	if len(f.ids) != 2 || len(f.objects("a", "manifest")) != 1 || len(f.objects("a", "meta pack")) == 0 {
@@ -406,8 +406,13 @@ func badSource(t *testing.T, dir string) {
 	if _, err := tree.Make(dir, tree.Options{Seed: 5, Privileged: harness.IsRoot(), Files: 20, Large: 1 << 20, Wide: 20, Deep: 10}); err != nil {
 		t.Fatal(err)
 	}
+	for _, sub := range []string{"many links", "zz"} { // the second is for changes far from the first page
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range uint64(400) {
-		if err := os.Symlink(letters(i, 1800), filepath.Join(dir, fmt.Sprintf("link-%03d", i))); err != nil {
+		if err := os.Symlink(letters(i, 1800), filepath.Join(dir, "many links", fmt.Sprintf("%03d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}

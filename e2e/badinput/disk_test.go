@@ -66,7 +66,7 @@ func fullRegion(t *testing.T, f *fixture) {
 	w := f.clone(t)
 	disks := map[string]string{}
 	for _, name := range regionNames() {
-		disks[name] = w.onDisk(name, 24)
+		disks[name] = w.onDisk(name, 64)
 	}
 	w.ownSource(6 << 20)
 	c := harness.Fill(t, disks["c"], 1<<20)
@@ -178,7 +178,7 @@ func readOnlyRegion(t *testing.T, f *fixture) {
 	w := f.clone(t)
 	disks := map[string]string{}
 	for _, name := range regionNames() {
-		disks[name] = w.onDisk(name, 16)
+		disks[name] = w.onDisk(name, 48)
 	}
 	harness.ReadOnly(t, disks["a"])
 	r := w.works("backup", "files")
@@ -247,10 +247,13 @@ func badPermission(t *testing.T, _ *fixture) {
 	r := w.Run("backup", "files", "--json")
 	mustSay(t, w.failed([]int{3}, r).Hint, "named")
 	mustSay(t, string(r.Stdout), secret)
-	w.works("restore", "files", "--to", w.Path("partial"), "--identity-file", w.kit)
+	mustSay(t, string(w.Run(restore(w.Path("partial"))...).Stderr), "secret")
+	w.fails([]int{3}, restore(w.Path("partial too"))...)
 	if err := os.Remove(secret); err != nil {
 		t.Fatal(err)
 	}
+
+	w.works("backup", "files")
 
 	// Regions that can only be read, then not even that.
 	modes := func(name string, dir fs.FileMode) {

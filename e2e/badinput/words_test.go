@@ -68,7 +68,7 @@ func badCommandLine(t *testing.T, f *fixture) {
 		p := w.refuses(64, c.args...)
 		mustSay(t, p.Message+" "+p.Hint, c.word)
 	}
-	mustSay(t, w.fails([]int{64}, "cat", "files@latest:"+w.source+"/zz added", "--identity-file", w.kit).Hint, "--out")
+	mustSay(t, w.fails([]int{64}, "cat", "files@latest:"+w.source+"/zz/added", "--identity-file", w.kit).Hint, "--out")
 	mustSay(t, w.refuses(13, "restore", "fles", "--to", w.Path("none"), "--identity-file", w.kit).Hint, "files")
 	mustSay(t, w.refuses(13, "snapshots", "fles").Hint, "files")
 	if got := len(w.snapshotIDs()); got != 2 {

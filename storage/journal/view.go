@@ -21,7 +21,7 @@ const closureDepthMax = 64
 type View struct {
 	mu      sync.RWMutex
 	intents map[string]*Signed // by hash
-	authors map[string]bool    // by writer and snapshot: an intent of the writer names it
+	authors map[string]Ref     // by writer and snapshot: the writer's intent that names it
 	regions map[string]*regionView
 	ends    map[string]bool // by writer and session
 	opens   map[string]Ref
@@ -41,7 +41,7 @@ type regionView struct {
 // NewView returns a view of nothing.
 func NewView() *View {
 	return &View{
-		intents: map[string]*Signed{}, authors: map[string]bool{}, regions: map[string]*regionView{}, ends: map[string]bool{},
+		intents: map[string]*Signed{}, authors: map[string]Ref{}, regions: map[string]*regionView{}, ends: map[string]bool{},
 		opens: map[string]Ref{}, drills: map[string]*Signed{}, heads: map[string]Ref{},
 	}
 }
@@ -107,7 +107,7 @@ func (v *View) addCheckpoint(r *regionView, nonce string, s *Signed) {
 		if l.Intent.Writer != s.Writer || l.Intent.Instance != s.Instance {
 			continue
 		}
-		v.authors[l.Intent.Writer+l.Snapshot] = true
+		v.authors[l.Intent.Writer+l.Snapshot] = l.Intent
 		if slices.Contains(l.Regions, nonce) {
 			r.live[l.key()] = l
 		}
@@ -156,6 +156,9 @@ type Shown struct {
 	Seen time.Time
 	best Ref
 }
+
+// Best is the best of the intents by which regions show the snapshot.
+func (s *Shown) Best() Ref { return s.best }
 
 // Shows reports whether the region in this incarnation shows the snapshot.
 func (s *Shown) Shows(nonce string) bool { _, ok := s.Intents[nonce]; return ok }
@@ -286,20 +289,21 @@ func (v *View) AddIntent(s *Signed) {
 
 func (v *View) addIntent(hash string, s *Signed) {
 	for _, sn := range s.Snapshots {
-		v.authors[s.Writer+sn.ID] = true
+		v.authors[s.Writer+sn.ID] = s.Ref()
 	}
 	if v.intents[hash] == nil {
 		v.intents[hash] = s.light()
 	}
 }
 
-// Authored reports whether the writer itself has said, in an intent of its own
-// that any region holds, that the snapshot exists. What a manifest says of its
-// writer anybody can write; this only the writer can.
-func (v *View) Authored(writer, snapshot string) bool {
+// Authored gives an intent of the writer itself that names the snapshot; any
+// region may hold it. What a manifest says of its writer anybody can write; this
+// only the writer can.
+func (v *View) Authored(writer, snapshot string) (Ref, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.authors[writer+snapshot]
+	ref, ok := v.authors[writer+snapshot]
+	return ref, ok
 }
 
 // OpenSessions lists sessions without an end, each as writer and session id.

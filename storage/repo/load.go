@@ -321,6 +321,7 @@ type Snapshot struct {
 	journal.Shown
 	// Regions are the names of the regions that show it, in configured order.
 	Regions []string
+	own     journal.Ref // intent of the writer that took it, if known
 }
 
 // View is what the journals said at the last Reload.
@@ -351,8 +352,8 @@ func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 			continue
 		}
 		s := Snapshot{Summary: sum, Shown: *shown}
-		if view.Authored(sum.Origin, id) {
-			s.Shown.Writer = sum.Origin // a replicator's intent may be the only one that shows it
+		if own, ok := view.Authored(sum.Origin, id); ok {
+			s.Shown.Writer, s.own = sum.Origin, own // a replicator's intent may be the only one that shows it
 		}
 		for _, p := range r.regions {
 			if p.Usable() && shown.Shows(p.Nonce) {
@@ -521,10 +522,35 @@ func (r *Repo) intent(ctx context.Context, ref journal.Ref) (*journal.Signed, er
 	return s, nil
 }
 
-// AnyIntent is an intent by which some region shows the snapshot.
-func (s *Snapshot) AnyIntent() journal.Ref {
-	for _, ref := range s.Intents {
-		return ref
+// ReachablePacks is the union of all pack sets that the intents of shown
+// snapshots name: every pack that some region must hold, and perhaps a few more.
+func (r *Repo) ReachablePacks(ctx context.Context) (map[string]bool, error) {
+	packs, seen := map[string]bool{}, map[string]bool{}
+	for _, sh := range r.View().Snapshots() {
+		for _, ref := range sh.Intents {
+			for next := &ref; next != nil && !seen[next.Hash]; {
+				seen[next.Hash] = true
+				s, err := r.intent(ctx, *next)
+				if err != nil {
+					return nil, err
+				}
+				if next = nil; s.Packs != nil {
+					for _, k := range s.Packs.Add {
+						packs[k] = true
+					}
+					next = s.Packs.Base
+				}
+			}
+		}
 	}
-	return journal.Ref{}
+	return packs, nil
+}
+
+// AnyIntent is an intent that names the snapshot and its packs: that of the writer
+// that took it if it is known, or the best of those by which regions show it.
+func (s *Snapshot) AnyIntent() journal.Ref {
+	if s.own != (journal.Ref{}) {
+		return s.own
+	}
+	return s.Best()
 }

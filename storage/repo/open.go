@@ -286,12 +286,12 @@ func putMarker(ctx context.Context, s storage.Store, id ID, nonce string, now ti
 
 // identify settles which repository this is and rejects regions of another one.
 func (r *Repo) identify(found []*connection) error {
+	if r.id == (ID{}) {
+		r.id = mostFrequent(found)
+	}
 	for _, c := range found {
 		if c.place.Err != nil {
 			continue
-		}
-		if r.id == (ID{}) {
-			r.id = c.id
 		}
 		if c.id != r.id {
 			c.place.Err = fmt.Errorf("region %s: %w: it holds %.8s, expected %.8s", c.place.Name, ErrWrongRepository, c.id, r.id)
@@ -310,6 +310,22 @@ func (r *Repo) identify(found []*connection) error {
 		}
 	}
 	return nil
+}
+
+// mostFrequent is the id that most regions claim, the first of them when they
+// are even: without a pin, one damaged region must not outvote the others.
+func mostFrequent(found []*connection) ID {
+	votes := map[ID]int{}
+	var best ID
+	for _, c := range found {
+		if c.place.Err != nil {
+			continue
+		}
+		if votes[c.id]++; votes[c.id] > votes[best] || best == (ID{}) {
+			best = c.id
+		}
+	}
+	return best
 }
 
 // decideTrust takes the newest trust statement that the root key signed.

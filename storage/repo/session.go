@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -197,10 +196,19 @@ func (s *Session) takeSlot() error {
 }
 
 func (s *Session) resumeChain() {
-	if s.chain.Instance == "" || s.chain.Session != "" {
+	writer := s.r.opt.State.Writer()
+	if s.chain.Session != "" || !s.chain.valid(writer) || s.outrun(writer) {
 		s.chain = chainFile{Instance: newNonce(), CheckpointAt: s.opt.Now().UnixNano()}
 	}
-	s.log = journal.Log{Writer: s.r.opt.State.Writer(), Instance: s.chain.Instance, Head: s.chain.Head}
+	s.log = journal.Log{Writer: writer, Instance: s.chain.Instance, Head: s.chain.Head}
+}
+
+// outrun reports whether the regions hold other or later statements of the chain
+// than this host knows of: its disk went back in time, or it has a twin. To go on
+// would use numbers again, and a checkpoint that covers them would hide what is said.
+func (s *Session) outrun(writer string) bool {
+	known := s.r.View().Head(writer, s.chain.Instance)
+	return known.Seq > s.chain.Head.Seq || known.Seq > 0 && known.Seq == s.chain.Head.Seq && known.Hash != s.chain.Head.Hash
 }
 
 func (s *Session) release() error {
@@ -221,11 +229,11 @@ func (s *Session) join(ctx context.Context) error {
 			continue
 		}
 		c := &claim{Place: p}
+		s.claims = append(s.claims, c)
 		if err := s.seeMarker(ctx, c); err != nil {
 			s.drop(c, err)
 			continue
 		}
-		s.claims = append(s.claims, c)
 		names = append(names, p.Nonce)
 	}
 	if err := s.markOpen(); err != nil {
@@ -465,7 +473,7 @@ func (s *Session) listReusable(ctx context.Context) error {
 				break
 			}
 			for _, info := range infos {
-				if hash, ok := storage.HashOf(info.Key); ok && info.Size > 0 && strings.HasSuffix(info.Key, ".tar") {
+				if hash, ok := packHash(info.Key); ok && s.sizeFits(hash, w.ID, info.Size) {
 					count[hash]++
 				}
 			}
@@ -480,6 +488,13 @@ func (s *Session) listReusable(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sizeFits holds a listed pack against the index: one that was cut short is as
+// good as missing, and one that no index names is never met.
+func (s *Session) sizeFits(hash pack.Hash, writer string, size int64) bool {
+	info, known, err := s.idx.HasPack(hash, hex16(writer))
+	return err == nil && known && int64(info.Size) == size
 }
 
 func (s *Session) hasListed() bool {
@@ -571,8 +586,11 @@ func (r *Repo) Hasher(kind pack.Kind) (*pack.Hasher, error) {
 }
 
 // ClosureOf gives the pack keys that a snapshot reaches, and the intent that
-// says so. base tells whether every claimed region holds that intent, so that a
-// difference may be built on it.
+// says so: one of this writer or a predecessor, since what another one leaves out
+// would be missing from what is built on it. base tells whether every claimed
+// region holds that intent, so that a difference may be built on it. ErrNoSnapshot
+// if a claimed region does not show the snapshot, or nobody who is believed says
+// what it reaches.
 func (s *Session) ClosureOf(ctx context.Context, snapshot string) (keys []string, intent journal.Ref, base bool, err error) {
 	view := s.r.View()
 	sh := view.Snapshots()[snapshot]
@@ -585,7 +603,17 @@ func (s *Session) ClosureOf(ctx context.Context, snapshot string) (keys []string
 		if !ok {
 			return nil, intent, false, fmt.Errorf("snapshot %.8s: region %s: %w", snapshot, c.Name, ErrNoSnapshot)
 		}
-		intent = ref
+		if s.mayReuse[hex16(ref.Writer)] {
+			intent = ref
+		}
+	}
+	for _, w := range s.r.trust.Writers {
+		if own, ok := view.Authored(w.ID, snapshot); intent == (journal.Ref{}) && ok && s.mayReuse[hex16(w.ID)] {
+			intent = own
+		}
+	}
+	if intent == (journal.Ref{}) {
+		return nil, intent, false, fmt.Errorf("snapshot %.8s: only other writers say what it reaches: %w", snapshot, ErrNoSnapshot)
 	}
 	base = true
 	for _, c := range active {

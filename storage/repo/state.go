@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,9 +166,23 @@ func loadChain(dir string) (chainFile, error) {
 		return c, fmt.Errorf("read journal head: %w", err)
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return chainFile{}, nil // damaged: begin a new instance, which is always safe
+		return chainFile{}, nil // damaged: not valid, so a new instance begins, which is always safe
 	}
 	return c, nil
+}
+
+// valid says whether a chain can be gone on with. One that is damaged cannot, nor
+// one of another writer.
+func (c chainFile) valid(writer string) bool {
+	id, err := hex.DecodeString(c.Instance)
+	if err != nil || len(id) != 16 || hex.EncodeToString(id) != c.Instance {
+		return false
+	}
+	if c.Head.Seq == 0 {
+		return c.Head == journal.Ref{}
+	}
+	hash, err := hex.DecodeString(c.Head.Hash)
+	return err == nil && len(hash) == 32 && c.Head.Writer == writer && c.Head.Instance == c.Instance
 }
 
 func saveChain(dir string, c chainFile) error {
