@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,8 +148,8 @@ func TestTooFewRegions(t *testing.T) {
 	}
 	s.replicated(t, 6)
 	away("a")
-	s.run(t, 15, "backup", "files")
-	s.run(t, 15, "replicate", "status")
+	s.run(t, 10, "backup", "files") // folders that are not there hold no repository
+	s.run(t, 10, "replicate", "status")
 	back("a", "b", "c")
 	s.run(t, 0, "replicate", "sync")
 	s.currentEverywhere(t)
@@ -160,7 +161,59 @@ func TestTooFewRegions(t *testing.T) {
 	s.backup(t, 0, "files", "--require-regions", "1")
 	back("c")
 	s.run(t, 0, "replicate", "sync", "--to", "c")
+	if row := s.replicated(t, 0)["c"]; row.State != "current" || row.Points+row.Objects != 0 {
+		t.Errorf("sync --to c left %+v", row)
+	}
+	s.run(t, 0, "replicate", "sync") // the others learn of it
 	s.currentEverywhere(t)
+}
+
+// TestRegionsTakeTurns: in each run another region is away, and nobody syncs. No
+// run makes anything worse, and one sync at the end makes all regions equal.
+func TestRegionsTakeTurns(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "a", "b", "c")
+	smallTorture(t, s.source(), 87)
+	s.init(t)
+	s.backup(t, 0)
+	var codes []int
+	for i := range 6 {
+		away := s.Regions[i%3].Dir
+		moveTo(t, away, away+"-away")
+		putFile(t, s.source("turns", fmt.Sprint(i)), noiseOf(byte(i), 50_000))
+		r := s.Run("backup", "files", "--json")
+		var b backupResult
+		dataOf(t, r, &b)
+		committed := 0
+		for _, region := range b.Regions {
+			if region.State == "committed" {
+				committed++
+			}
+		}
+		if r.Code != map[bool]int{true: 0, false: 6}[committed >= 2] || committed == 0 {
+			t.Errorf("run %d: exit %d with %+v", i, r.Code, b.Regions)
+		}
+		codes = append(codes, r.Code)
+		moveTo(t, away+"-away", away)
+	}
+	t.Logf("exit codes %v", codes)
+	s.run(t, 0, "replicate", "sync")
+	s.currentEverywhere(t)
+	want, ids := pictureOf(t, s.source()), s.snapshotIDs(t)
+	if len(ids) != 7 {
+		t.Errorf("%d snapshots, want 7", len(ids))
+	}
+	for _, r := range s.Regions {
+		s.aloneHas(t, r, want)
+		alone := s.stranger(t)
+		alone.Flags = []string{"--repo", r.URL, "--identity-file", s.Kit}
+		if got := alone.snapshotIDs(t); !slices.Equal(got, ids) {
+			t.Errorf("region %s alone shows %d snapshots of %d", r.Name, len(got), len(ids))
+		}
+	}
+	if b := s.backup(t, 0); b.Stats.BytesRead != 0 || b.Stats.Stored > 100_000 {
+		t.Errorf("nothing has changed: %+v", b.Stats)
+	}
 }
 
 // TestRegionGoesDuringRun deletes a region's folder while packs are written to it.
@@ -246,7 +299,6 @@ func TestRequestBudget(t *testing.T) {
 	s := newSite(t, "a", harness.S3URL(proxy.Endpoint, "c"))
 	s.Setenv(s3.Env()...)
 	const many = 20
-	s.Work = append(s.Work[:1:1], s.Work...)[:1]
 	for i := range many {
 		s.Work = append(s.Work, siteWork{Name: fmt.Sprintf("w%02d", i), Paths: []string{s.Path("work", fmt.Sprint(i))}, Lines: []string{"schedule: {every: 1h}"}})
 		putFile(t, s.Path("work", fmt.Sprint(i), "file"), noiseOf(byte(i), 10_000+i))

@@ -12,8 +12,9 @@ import (
 // What a region that does not answer may cost. Connecting has 5 s and the first
 // byte of an answer 30 s; one that has failed is not asked again in the same run.
 const (
-	deadMost = 50 * time.Second
+	deadMost = 60 * time.Second
 	slowMost = 120 * time.Second // the policy for a region that others wait for is 60 s
+	giveUp   = 20 * time.Second  // after these, so that a failure does not cost an hour
 )
 
 // TestBlackHole: an endpoint that takes connections and never answers costs
@@ -33,6 +34,7 @@ func TestBlackHole(t *testing.T) {
 			putFile(t, s.source("more"), noiseOf(1, 1<<20))
 			want := pictureOf(t, s.source())
 
+			s.Timeout = deadMost + giveUp
 			var seen atomic.Int64
 			proxy.Fault(func(harness.Request) harness.Fault {
 				if seen.Add(1) > after {
@@ -105,7 +107,8 @@ func TestSlowRegion(t *testing.T) {
 	for i := range 4 {
 		putFile(t, s.source(fmt.Sprint("more-", i)), noiseOf(byte(i), 40<<20))
 	}
-	proxy.Latency(20 * time.Second)
+	s.Timeout = slowMost + giveUp
+	proxy.Latency(10 * time.Second)
 	begun := time.Now()
 	b := s.backup(t, 0)
 	took := time.Since(begun)

@@ -7,6 +7,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,16 +293,23 @@ func (p *Plan) fill(ctx context.Context, g Gap, opt Options, res *Result) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.End(context.WithoutCancel(ctx), err != nil)) }()
-	if err := p.copyAll(ctx, s, g, opt, res); err != nil {
-		return err
+	missing, failed := p.copyAll(ctx, s, g, opt, res)
+	if ctx.Err() != nil || slices.ContainsFunc(missing, needed) {
+		return failed
 	}
 	for ids := range slices.Chunk(g.Snapshots, publishMax) {
 		if _, err := s.PublishCopies(ctx, repo.Copies{Snapshots: ids, Packs: g.packs}); err != nil {
-			return err
+			return errors.Join(err, failed)
 		}
 		res.Snapshots += len(ids)
 	}
-	return nil
+	return failed
+}
+
+// needed tells what snapshots cannot do without. Anything else that is damaged
+// everywhere, such as what a killed run left, must not keep them away.
+func needed(key string) bool {
+	return strings.HasPrefix(key, storage.PacksPrefix) || strings.HasPrefix(key, storage.ManifestPrefix)
 }
 
 // target is where objects are put: a session, or the region itself.
@@ -313,23 +321,24 @@ type target interface {
 func (p *Plan) mirror(ctx context.Context, g Gap, opt Options, res *Result) error {
 	for _, place := range p.r.Places() {
 		if place.Name == g.Region {
-			return p.copyAll(ctx, place, g, opt, res)
+			_, err := p.copyAll(ctx, place, g, opt, res)
+			return err
 		}
 	}
 	return fmt.Errorf("region %s: %w", g.Region, storage.ErrUnreachable)
 }
 
 // copyAll copies kind by kind, so that a crash leaves nothing that refers to
-// what is not there.
-func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *Result) error {
-	var failed []error
+// what is not there. missing are the keys of what could not be copied.
+func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *Result) (missing []string, err error) {
+	var first error
 	results := make(chan outcome)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for o := range results {
 			if o.err != nil {
-				failed = append(failed, o.err)
+				missing, first = append(missing, o.Key), cmp.Or(first, o.err)
 				opt.Events.skipped(g.Region, o.Key, o.err)
 				continue
 			}
@@ -354,10 +363,10 @@ func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *R
 	}
 	close(results)
 	<-done
-	if len(failed) > 0 {
-		return fmt.Errorf("%d objects could not be copied, the first: %w", len(failed), failed[0])
+	if first != nil {
+		return missing, fmt.Errorf("%d objects could not be copied, the first: %w", len(missing), first)
 	}
-	return ctx.Err()
+	return nil, ctx.Err()
 }
 
 type outcome struct {

@@ -17,9 +17,9 @@ import (
 // stores what it read, while it is warm; so one file keeps all workers busy, and
 // nothing is copied between them.
 type fileJob struct {
-	p   *pipeline
-	job *job
-	it  *item
+	it   *item
+	pass func() // gives the token to whoever is free
+	done func() // the entry is complete
 
 	// Owned by the holder of the token.
 	f      *volume.File
@@ -40,12 +40,37 @@ type fileJob struct {
 	ids     *catalog.IDs
 }
 
-func newFileJob(p *pipeline, j *job) *fileJob {
-	return &fileJob{p: p, job: j, it: &j.items[0], early: map[int][]pack.ChunkID{}, ids: catalog.NewIDs(p.r.pages.put)}
+func newFileJob(r *run, it *item) *fileJob {
+	return &fileJob{it: it, early: map[int][]pack.ChunkID{}, ids: catalog.NewIDs(r.pages.put)}
+}
+
+// newFileJob makes a file job that all workers share. The channel of tokens has
+// room for all files in flight.
+func (p *pipeline) newFileJob(j *job) *fileJob {
+	t := newFileJob(p.r, &j.items[0])
+	t.pass = func() { p.tokens <- t }
+	t.done = func() {
+		close(j.done)
+		p.fileDone()
+	}
+	return t
+}
+
+// alone reads a large file in this worker only: one that was small a moment ago.
+func (w *worker) alone(ctx context.Context, it *item) error {
+	done := false
+	t := newFileJob(w.r, it)
+	t.pass, t.done = func() {}, func() { done = true }
+	for !done {
+		if err := w.turn(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // turn does one part of a large file.
-func (w *worker) turn(p *pipeline, t *fileJob) error {
+func (w *worker) turn(ctx context.Context, t *fileJob) error {
 	if t.f == nil {
 		if err := w.begin(t); err != nil {
 			return t.finish(w, err)
@@ -65,15 +90,12 @@ func (w *worker) turn(p *pipeline, t *fileJob) error {
 	if !ended {
 		t.pass()
 	}
-	ids, err := w.storePart(p.ctx, t, part)
+	ids, err := w.storePart(ctx, t, part)
 	if err != nil {
 		return err
 	}
 	return t.complete(w, seq, ids)
 }
-
-// pass gives the token to whoever is free. The channel has room for all files in flight.
-func (t *fileJob) pass() { t.p.tokens <- t }
 
 // begin opens the file and decides how it is cut.
 func (w *worker) begin(t *fileJob) error {
@@ -303,8 +325,7 @@ func (t *fileJob) finish(w *worker, err error) error {
 	} else if err := w.failed(t.it, err); err != nil {
 		return err
 	}
-	close(t.job.done)
-	t.p.fileDone()
+	t.done()
 	return nil
 }
 

@@ -110,7 +110,9 @@ func (w *walker) visit(s *volume.Stat) error {
 		w.p.r.matched++
 	}
 	if old != nil && !w.p.r.opt.Full && w.p.r.unchanged(s, old) {
-		return w.take(s, old)
+		if taken, err := w.take(s, old); taken || err != nil {
+			return err
+		}
 	}
 	w.p.r.countChange(s, old != nil)
 	if err := w.flushCarry(); err != nil {
@@ -128,7 +130,7 @@ func (w *walker) old(path []byte) (*catalog.Entry, error) {
 	}
 	e, ok, err := w.p.r.cursor.SeekTo(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the parent's catalog: %w", err)
+		return nil, w.loseParent(err)
 	}
 	if !ok {
 		return nil, nil
@@ -136,56 +138,78 @@ func (w *walker) old(path []byte) (*catalog.Entry, error) {
 	return e, nil
 }
 
-// take hands an unchanged entry on, as it is encoded in the parent's catalog.
-func (w *walker) take(s *volume.Stat, old *catalog.Entry) error {
-	if err := w.flushBatch(); err != nil {
-		return err
+// loseParent goes on without the parent when the rest of its catalog cannot be
+// read: a damaged old snapshot must not keep new ones from being taken.
+func (w *walker) loseParent(err error) error {
+	if w.p.ctx.Err() != nil {
+		return w.p.ctx.Err()
 	}
 	r := w.p.r
+	r.warn("parent_unreadable", "the catalog of the newest snapshot cannot be read to its end, so the other files are read again: %v", err)
+	r.cursor.Close()
+	r.cursor = nil
+	return nil
+}
+
+// take hands an unchanged entry on, as it is encoded in the parent's catalog.
+// false: what it refers to cannot be found out, so it counts as changed.
+func (w *walker) take(s *volume.Stat, old *catalog.Entry) (bool, error) {
+	if err := w.flushBatch(); err != nil {
+		return false, err
+	}
+	r := w.p.r
+	if old.Type == catalog.File {
+		if kept, err := r.keepContents(w.p.ctx, old); !kept || err != nil {
+			return false, err
+		}
+		r.stats.Unmodified++
+	}
 	r.carried++
 	r.cbytes += uint64(old.Size)
-	if old.Type == catalog.File {
-		r.stats.Unmodified++
-		if err := r.keepContents(w.p.ctx, old); err != nil {
-			return err
-		}
-	}
 	w.carry.add(s.Path, r.cursor.Raw())
 	if len(w.carry.raw) < carryBytes {
-		return nil
+		return true, nil
 	}
-	return w.flushCarry()
+	return true, w.flushCarry()
 }
 
 // keepContents makes sure that what an unchanged file refers to is in reach of
 // the new snapshot: pages of chunk ids that ride in the parent's manifest are
-// stored again, and in an exact run each chunk's pack is looked up.
-func (r *run) keepContents(ctx context.Context, e *catalog.Entry) error {
+// stored again, and in an exact run each chunk's pack is looked up. false: the
+// pages of ids cannot be read.
+func (r *run) keepContents(ctx context.Context, e *catalog.Entry) (bool, error) {
 	if e.IDPages {
-		for _, id := range e.Chunks {
-			page, inline := r.reader.Inline(id)
-			if inline {
-				if _, err := r.pages.put(page); err != nil {
-					return err
-				}
-				continue
-			}
-			if r.exact {
-				if err := r.lookUp(ctx, id); err != nil {
-					return err
-				}
-			}
+		if err := r.keepPages(ctx, e); err != nil {
+			return false, err
 		}
 	}
 	if !r.exact {
-		return nil
+		return true, nil
 	}
 	for id, err := range catalog.FileChunks(ctx, e, r.reader) {
 		if err != nil {
-			return fmt.Errorf("read the parent's catalog: %w", err)
+			r.warn("parent_unreadable", "/%s is read again: %v", e.Path, err)
+			return false, ctx.Err()
 		}
 		if err := r.lookUp(ctx, id); err != nil {
-			return err
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (r *run) keepPages(ctx context.Context, e *catalog.Entry) error {
+	for _, id := range e.Chunks {
+		if page, inline := r.reader.Inline(id); inline {
+			if _, err := r.pages.put(page); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.exact {
+			if err := r.lookUp(ctx, id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -266,7 +290,7 @@ func (w *walker) large(s *volume.Stat) error {
 	w.p.files++
 	w.p.mu.Unlock()
 	j := &job{done: make(chan struct{}), items: []item{{stat: s.Clone()}}}
-	j.file = newFileJob(w.p, j)
+	j.file = w.p.newFileJob(j)
 	return w.dispatch(j)
 }
 
@@ -300,7 +324,7 @@ func (r *run) unchanged(s *volume.Stat, e *catalog.Entry) bool {
 	if s.Type() != e.Type || s.Mode&0o7777 != e.Mode || s.UID != e.UID || s.GID != e.GID || s.MTime != e.MTime || s.CTime != e.CTime || s.Inode != e.Inode {
 		return false
 	}
-	if e.Flags != 0 || e.CTime >= r.parent.Start-int64(racyWindow) {
+	if e.Flags != 0 || s.Unreadable || e.CTime >= r.parent.Start-int64(racyWindow) {
 		return false
 	}
 	if e.Type == catalog.File && s.Size != e.Size {

@@ -3,13 +3,11 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 
 	"lifeboat/snapshot/catalog"
-	"lifeboat/snapshot/chunk"
 	"lifeboat/snapshot/source/volume"
 	"lifeboat/storage/pack"
 	"lifeboat/storage/repo"
@@ -37,7 +35,7 @@ func (w *worker) work(p *pipeline) error {
 				tokens = nil
 				continue
 			}
-			if err := w.turn(p, t); err != nil {
+			if err := w.turn(p.ctx, t); err != nil {
 				return err
 			}
 			continue
@@ -49,7 +47,7 @@ func (w *worker) work(p *pipeline) error {
 				tokens = nil
 				continue
 			}
-			if err := w.turn(p, t); err != nil {
+			if err := w.turn(p.ctx, t); err != nil {
 				return err
 			}
 		case j, ok := <-jobs:
@@ -69,7 +67,7 @@ func (w *worker) work(p *pipeline) error {
 
 func (w *worker) job(p *pipeline, j *job) error {
 	if j.file != nil {
-		return w.turn(p, j.file)
+		return w.turn(p.ctx, j.file)
 	}
 	defer close(j.done)
 	for i := range j.items {
@@ -134,6 +132,9 @@ func (w *worker) small(ctx context.Context, it *item) error {
 	for try := 0; ; try++ {
 		it.entry = catalog.Entry{}
 		again, err := w.attempt(ctx, it)
+		if errors.Is(err, errGrown) {
+			return w.alone(ctx, it)
+		}
 		if err == nil && (!again || try == rereadsMax) {
 			if again {
 				it.entry.Flags |= catalog.Changed
@@ -150,11 +151,11 @@ func (w *worker) small(ctx context.Context, it *item) error {
 		if err := w.t.restat(w.r, it); err != nil {
 			return w.failed(it, err)
 		}
-		if it.stat.Regular() && it.stat.Size >= largeFile {
-			return w.grown(ctx, it)
-		}
 	}
 }
+
+// errGrown says that a file is too large by now to be read in one go.
+var errGrown = errors.New("it grew")
 
 func (t *Taker) restat(r *run, it *item) error { return r.vol.Restat(it.stat) }
 
@@ -202,7 +203,11 @@ func (w *worker) attempt(ctx context.Context, it *item) (again bool, err error) 
 	f.Attributes(&it.entry)
 	size := f.Stat().Size
 	if size >= largeFile {
-		return true, nil
+		return false, errGrown
+	}
+	ranges, err := w.ranges(f)
+	if err != nil {
+		return false, err
 	}
 	w.buf = slices.Grow(w.buf[:0], int(size))[:size]
 	n, err := f.ReadAt(w.buf, 0)
@@ -214,7 +219,7 @@ func (w *worker) attempt(ctx context.Context, it *item) (again bool, err error) 
 		return false, err
 	}
 	it.entry.Size = int64(n)
-	if err := w.storeWhole(ctx, f, &it.entry, w.buf[:n]); err != nil {
+	if err := w.storeWhole(ctx, ranges, &it.entry, w.buf[:n]); err != nil {
 		return false, err
 	}
 	return again || int64(n) < size, nil
@@ -228,18 +233,12 @@ func (w *worker) read(n int) {
 
 // storeWhole stores a small file that lies in memory: as one chunk, or as pieces
 // when it is a page file, or without its holes.
-func (w *worker) storeWhole(ctx context.Context, f *volume.File, e *catalog.Entry, data []byte) error {
+func (w *worker) storeWhole(ctx context.Context, ranges []catalog.Range, e *catalog.Entry, data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
-	if f.Stat().Blocks*512 < int64(len(data)) {
-		holes, err := f.Data()
-		if err != nil {
-			return err
-		}
-		if e.Data = clip(holes, int64(len(data))); e.Data != nil {
-			data = dense(data, e.Data)
-		}
+	if e.Data = clip(ranges, int64(len(data))); e.Data != nil {
+		data = dense(data, e.Data)
 	} else if len(data) >= pageFileMin {
 		if piece, ok := w.r.rules.piece(e.Path, data[:min(len(data), volume.PageHead)], e.Size); ok {
 			return w.storePieces(ctx, e, data, piece)
@@ -293,12 +292,11 @@ func dense(data []byte, ranges []catalog.Range) []byte {
 	return data[:n]
 }
 
-// grown takes a file that became large between the walk and now.
-func (w *worker) grown(ctx context.Context, it *item) error {
-	it.stat.Fill(&it.entry)
-	it.entry.Flags |= catalog.Unreadable
-	w.r.problem(it.stat.Path, &w.r.stats.Torn, fmt.Sprintf("grew to %d bytes while it was read; the next run takes it", it.stat.Size))
-	return nil
+// ranges gives what of a file is data, or nil when it has no holes. It is asked
+// for before the reading, so that Changed, asked after it, answers for both.
+func (w *worker) ranges(f *volume.File) ([]catalog.Range, error) {
+	if f.Stat().Blocks*512 >= f.Stat().Size {
+		return nil, nil
+	}
+	return f.Data()
 }
-
-var _ = chunk.Min

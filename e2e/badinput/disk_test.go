@@ -43,7 +43,7 @@ func (w *world) onDisk(region string, mib int) (disk string) {
 // do not compress.
 func (w *world) ownSource(bytes int64) {
 	w.t.Helper()
-	w.source = w.Path("source")
+	w.source, w.held = w.Path("source"), nil
 	if err := os.MkdirAll(w.source, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func fullTarget(t *testing.T, f *fixture) {
 	}
 	makeRoom(t, filler)
 	w.works("restore", "files", "--to", out, "--identity-file", w.kit)
-	sameAs(t, pictureIn(t, w.source), out)
+	sameAs(t, w.want(), out)
 }
 
 // fillingTarget: somebody else takes the room while the restore runs.
@@ -171,7 +171,7 @@ func fillingTarget(t *testing.T, f *fixture) {
 	mustSay(t, problem.Hint, "--resume")
 	makeRoom(t, filler)
 	w.works(append([]string{"restore", "files", "--resume"}, args[2:len(args)-1]...)...)
-	sameAs(t, pictureIn(t, w.source), out)
+	sameAs(t, w.want(), out)
 }
 
 func readOnlyRegion(t *testing.T, f *fixture) {
@@ -211,7 +211,7 @@ func readOnlyTarget(t *testing.T, f *fixture) {
 	}
 	// The kit has no place to go: nothing is made.
 	fresh := newWorld(t)
-	fresh.source = f.source
+	fresh.source, fresh.held = f.source, f.held
 	fresh.configure()
 	fresh.refuses(1, "init", "--yes", "--kit", filepath.Join(disk, "kit.txt"))
 	if _, err := os.Lstat(filepath.Join(fresh.region("a"), "format.json")); err == nil {

@@ -40,7 +40,7 @@ func badKeys(t *testing.T, f *fixture) {
 	}
 	// Beside one that fits, a wrong one does no harm.
 	h.works(append(restore(w.cold(w.kit, "a")...), "--identity-file", f.identity)...)
-	sameAs(t, pictureIn(t, w.source), out)
+	sameAs(t, w.want(), out)
 	out = w.Path("out2")
 
 	// Files that are no keys at all.
@@ -124,7 +124,7 @@ func badPassphrase(t *testing.T, f *fixture) {
 		t.Error("a refused restore has made its target")
 	}
 	h.works(args("--passphrase-file", file(right))...)
-	sameAs(t, pictureIn(t, w.source), h.Path("out"))
+	sameAs(t, w.want(), h.Path("out"))
 }
 
 // typeInto runs a program on a terminal and types a line as often as it is asked.

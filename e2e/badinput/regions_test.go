@@ -186,7 +186,7 @@ func deadPort(t *testing.T, f *fixture) {
 // badInit: a repository is made in empty places or not at all.
 func badInit(t *testing.T, f *fixture) {
 	w := newWorld(t)
-	w.source = f.source
+	w.source, w.held = f.source, f.held
 	w.configure()
 	mustSay(t, w.refuses(64, "init", "--yes").Hint, "--kit")
 	mustSay(t, w.refuses(64, "init", "--kit", w.kit).Hint, "--yes")

@@ -89,7 +89,7 @@ func badTargets(t *testing.T, f *fixture) {
 		t.Error("--if-absent changed a target that has data")
 	}
 	w.works(restore(w.Path("empty"))...)
-	sameAs(t, pictureIn(t, w.source), w.Path("empty"))
+	sameAs(t, w.want(), w.Path("empty"))
 }
 
 // slow makes every region take its time, so that a run can be caught.
@@ -264,7 +264,7 @@ func stoppedRestore(t *testing.T, w *world, signals []syscall.Signal, code int) 
 		w.fails([]int{14}, args[:len(args)-1]...)
 	}
 	w.works("restore", "files", "--to", out, "--identity-file", w.kit, "--resume")
-	sameAs(t, pictureIn(t, w.source), out)
+	sameAs(t, w.want(), out)
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".lifeboat*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

@@ -38,7 +38,7 @@ func badS3(t *testing.T, f *fixture) {
 func (f *fixture) inS3(t *testing.T, s3 *harness.S3, prefix string) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.source = f.source
+	w.source, w.held = f.source, f.held
 	w.Setenv(s3.Env()...)
 	w.on("c", s3.URL(prefix))
 	w.Must("init", "--yes", "--kit", w.kit)
@@ -71,7 +71,7 @@ func badBucket(t *testing.T, f *fixture, s3 *harness.S3) {
 	h.refuses(10, "snapshots", "--repo", s3.URL("empty"), "--identity-file", w.kit)
 	fresh := newWorld(t)
 	fresh.Setenv(s3.Env()...)
-	fresh.source = f.source
+	fresh.source, fresh.held = f.source, f.held
 	fresh.configure()
 	fresh.on("c", missing)
 	mustSay(t, fresh.refuses(10, "init", "--yes", "--kit", fresh.kit).Message, "region c", "no-such-bucket")
@@ -124,7 +124,7 @@ func badNetwork(t *testing.T, f *fixture, s3 *harness.S3) {
 		t.Helper()
 		h := cold()
 		h.works(append([]string{"restore", "files", "--to", h.Path("out")}, repo...)...)
-		sameAs(t, pictureIn(t, w.source), h.Path("out"))
+		sameAs(t, w.want(), h.Path("out"))
 	}
 	// What passes by itself: every third request fails, in every way.
 	for _, fault := range []harness.Fault{harness.SlowDown, harness.Reset, harness.Lost, harness.Cut} {
@@ -208,7 +208,7 @@ func badListings(t *testing.T, f *fixture) {
 		// Alone, the liar can at most keep something back; it is never believed that nothing is there.
 		r := h.Run(append(restore(h, repo), "--json")...)
 		if r.Code == 0 && c.alone[0] == 0 {
-			sameAs(t, pictureIn(t, w.source), h.Path("out"))
+			sameAs(t, w.want(), h.Path("out"))
 			r.Events()
 			r.Envelope()
 		} else {
@@ -218,7 +218,7 @@ func badListings(t *testing.T, f *fixture) {
 		both := append(append([]string{}, repo...), "--repo", "file://"+w.region("b"))
 		h = cold()
 		h.works(restore(h, both)...)
-		sameAs(t, pictureIn(t, w.source), h.Path("out"))
+		sameAs(t, w.want(), h.Path("out"))
 		ids := w.snapshotIDs()
 		if err := os.RemoveAll(w.Path("lb-cache")); err != nil {
 			t.Fatal(err)
@@ -231,7 +231,7 @@ func badListings(t *testing.T, f *fixture) {
 		w.works("replicate", "sync")
 		h = cold()
 		h.works(restore(h, honest)...)
-		sameAs(t, pictureIn(t, w.source), h.Path("out"))
+		sameAs(t, w.want(), h.Path("out"))
 	}
 	w.whole("a", "b")
 

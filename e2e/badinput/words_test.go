@@ -124,7 +124,7 @@ func badReferences(t *testing.T, f *fixture) {
 func ambiguousPrefix(t *testing.T) {
 	const workloads = 400
 	w := newWorld(t)
-	w.source = w.Path("source")
+	w.source, w.held = w.Path("source"), nil
 	for i := range workloads {
 		placeFile(t, filepath.Join(w.source, fmt.Sprintf("w%03d", i), "file"), []byte("x"))
 	}
@@ -308,7 +308,7 @@ func bomb() string {
 // badSources: what is to be protected is not there, or is something odd.
 func badSources(t *testing.T, f *fixture) {
 	w := f.clone(t)
-	w.source = w.Path("source")
+	w.source, w.held = w.Path("source"), nil
 	w.configure()
 	for _, args := range [][]string{{"backup", "files"}, {"backup", "files", "--dry-run"}} {
 		p := w.refuses(1, args...)
@@ -325,7 +325,7 @@ func badSources(t *testing.T, f *fixture) {
 	w.edit = nil
 	w.configure()
 	// The regions lie in the source: they are not backed up into themselves.
-	w.source = w.Dir
+	w.source, w.held = w.Dir, nil
 	w.configure()
 	r := w.Run("backup", "files", "--json")
 	if r.Code == 0 {

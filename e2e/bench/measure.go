@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,13 +138,36 @@ func measured(log string, args []string) (u usage, err error) {
 }
 
 // prepare puts the machine into the same state before every run: nothing waits
-// to be written, and with drop nothing is cached.
-func prepare(drop bool) error {
+// to be written, and what will be read is in the page cache, or with drop nothing is.
+func prepare(drop bool, dirs ...string) error {
 	unix.Sync()
-	if !drop {
-		return nil
+	if drop {
+		return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
 	}
-	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+	buf := make([]byte, 256<<10)
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			return readThrough(path, buf)
+		})
+		if err != nil {
+			return fmt.Errorf("warm the page cache: %w", err)
+		}
+	}
+	return nil
+}
+
+// readThrough reads a whole file for nothing but having it in memory.
+func readThrough(path string, buf []byte) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
+	return err
 }
 
 // stored is the sum of the sizes of all files below some folders.

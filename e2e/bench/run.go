@@ -193,7 +193,7 @@ func (b *bench) backup(t *trial) (got sample, err error) {
 	if err != nil {
 		return got, err
 	}
-	if err := prepare(b.o.dropCaches); err != nil {
+	if err := prepare(b.o.dropCaches, t.src); err != nil {
 		return got, err
 	}
 	c := t.subject.tool.backup(t)
@@ -212,7 +212,7 @@ func (b *bench) restore(t *trial, want *tree.Picture) (got sample, err error) {
 	if err := os.Mkdir(to, 0o755); err != nil {
 		return got, err
 	}
-	if err := prepare(b.o.dropCaches); err != nil {
+	if err := prepare(b.o.dropCaches, t.repos...); err != nil {
 		return got, err
 	}
 	c := t.subject.tool.restore(t, to)

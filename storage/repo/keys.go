@@ -59,32 +59,41 @@ func wrapKey(repo ID, id, secret string, to seal.Recipient) (key string, data []
 	return storage.WrapKey(id, to.Fingerprint(), sha256.Sum256(data)), data, nil
 }
 
-// unwrapKeys opens all wrapped keys that one of the identities can open.
-func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identity) (map[string]string, error) {
+// unwrapped is a secret that a region holds under a key's name. Anybody who can
+// write to the region and knows an operator's public key could have put it there.
+type unwrapped struct{ id, secret string }
+
+// unwrapKeys opens all wrapped keys of one region that one of the identities can
+// open. One that is damaged does not keep the others back: it is in the error,
+// beside the others.
+func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identity) (out []unwrapped, err error) {
 	infos, err := storage.ListAll(ctx, s, storage.ListOptions{Prefix: "keys/"}, wrappedKeysMax)
 	if err != nil {
 		return nil, fmt.Errorf("list wrapped keys: %w", err)
 	}
 	opener := seal.NewOpener(ids...)
-	out := map[string]string{}
 	for _, info := range infos {
 		id, fp, ok := wrapParts(info.Key)
 		if !ok || !hasFingerprint(ids, fp) {
 			continue
 		}
-		w, err := unwrapKey(ctx, s, info.Key, opener)
-		if err != nil {
-			return nil, err
+		w, werr := unwrapKey(ctx, s, info.Key, opener)
+		if werr == nil && (w.Type != "key" || w.Repo != repo.String() || w.ID != id) {
+			werr = fmt.Errorf("open %s: %w: it wraps key %q of repository %.8s", info.Key, storage.ErrCorrupt, w.ID, w.Repo)
 		}
-		if w.Type != "key" || w.Repo != repo.String() || w.ID != id {
-			return nil, fmt.Errorf("open %s: %w: it wraps key %q of repository %.8s", info.Key, storage.ErrCorrupt, w.ID, w.Repo)
+		if isAway(werr) {
+			return out, werr
 		}
-		out[id] = w.Secret
+		if werr != nil {
+			err = werr
+			continue
+		}
+		out = append(out, unwrapped{id, w.Secret})
 	}
-	if len(out) == 0 {
-		return nil, ErrNoKey
+	if len(out) == 0 && err == nil {
+		err = ErrNoKey
 	}
-	return out, nil
+	return out, err
 }
 
 func unwrapKey(ctx context.Context, s storage.Store, key string, opener *seal.Opener) (wrapped, error) {
@@ -122,34 +131,63 @@ func hasFingerprint(ids []seal.Identity, fp string) bool {
 	return false
 }
 
-// addUnwrapped takes the unwrapped secrets over, each checked against the trust statement.
-func (k *Keys) addUnwrapped(secrets map[string]string, t *journal.Trust) error {
-	for id, secret := range secrets {
-		switch {
-		case id == domainKeyID:
-			d, err := seal.ParseDomain([]byte(secret))
-			if err != nil {
-				return fmt.Errorf("open key %s: %w", id, err)
-			}
-			if domainCheck(&d) != t.Domain.Check {
-				return fmt.Errorf("open key %s: %w: it is not the one the trust statement names", id, storage.ErrCorrupt)
-			}
-			k.Domain = &d
-		case strings.HasPrefix(id, "data-"):
-			i, err := seal.ParseIdentity(secret)
-			if err != nil {
-				return fmt.Errorf("open key %s: %w", id, err)
-			}
-			k.data = append(k.data, i)
-		case strings.HasPrefix(id, writerKeyPrefix):
-			i, err := seal.ParseIdentity(secret)
-			if err != nil {
-				return fmt.Errorf("open key %s: %w", id, err)
-			}
-			k.meta = append(k.meta, i)
+// addUnwrapped takes over the secrets that are what the trust statement names.
+func (k *Keys) addUnwrapped(secrets []unwrapped, t *journal.Trust) (err error) {
+	for _, u := range secrets {
+		if uerr := k.addOne(u, t); uerr != nil {
+			err = fmt.Errorf("open key %s: %w", u.id, uerr)
 		}
 	}
+	return err
+}
+
+func (k *Keys) addOne(u unwrapped, t *journal.Trust) error {
+	if u.id == domainKeyID {
+		d, err := seal.ParseDomain([]byte(u.secret))
+		if err != nil {
+			return err
+		}
+		if domainCheck(&d) != t.Domain.Check {
+			return errNotNamed
+		}
+		k.Domain = &d
+		return nil
+	}
+	id, err := seal.ParseIdentity(u.secret)
+	if err != nil {
+		return err
+	}
+	to := id.Recipient().String()
+	switch {
+	case slices.ContainsFunc(t.Data, func(d journal.EpochKey) bool { return d.KeyID == u.id && d.Recipient == to }):
+		k.data = addIdentity(k.data, id)
+	case u.id == maintainerKeyID && slices.Contains(t.Maintainers, to),
+		slices.ContainsFunc(t.Writers, func(w journal.Enrolled) bool { return u.id == writerKeyPrefix+w.ID && w.Meta == to }):
+		k.meta = addIdentity(k.meta, id)
+	default:
+		return errNotNamed
+	}
 	return nil
+}
+
+var errNotNamed = fmt.Errorf("%w: it is not the one that the trust statement names", storage.ErrCorrupt)
+
+func addIdentity(all []seal.Identity, id seal.Identity) []seal.Identity {
+	if has(all, id.Recipient().String()) {
+		return all
+	}
+	return append(all, id)
+}
+
+func has(all []seal.Identity, recipient string) bool {
+	return slices.ContainsFunc(all, func(id seal.Identity) bool { return id.Recipient().String() == recipient })
+}
+
+// all reports whether nothing of what an operator can open is missing.
+func (k *Keys) all(t *journal.Trust) bool {
+	lacks := func(id string) bool { return !has(k.meta, id) }
+	return k.Domain != nil && !slices.ContainsFunc(t.Data, func(d journal.EpochKey) bool { return !has(k.data, d.Recipient) }) &&
+		!slices.ContainsFunc(t.Maintainers, lacks) && !slices.ContainsFunc(t.Writers, func(w journal.Enrolled) bool { return lacks(w.Meta) })
 }
 
 // splitIdentities separates data identities of this repository from operators' ones.

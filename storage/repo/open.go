@@ -96,7 +96,8 @@ type Repo struct {
 	cache   *cache
 	forked  error // trust is in doubt: reading goes on, writing does not
 
-	large sync.Mutex // held while a large statement is read
+	large  sync.Mutex // held while a large statement is read
+	doubts sync.Map   // pack.Hash of packs of which some frame could not be had from anywhere
 
 	mu    sync.Mutex
 	view  *journal.View
@@ -449,15 +450,27 @@ func (r *Repo) openKeys(ctx context.Context) error {
 	if len(operators) == 0 {
 		return nil
 	}
-	var last error
+	var all []error
+	opened := 0
 	for _, p := range r.readOrder() {
 		secrets, err := unwrapKeys(ctx, p.Store, r.id, operators)
-		if err == nil {
-			return r.keys.addUnwrapped(secrets, r.trust)
+		opened += len(secrets)
+		err = errors.Join(err, r.keys.addUnwrapped(secrets, r.trust))
+		if r.keys.all(r.trust) {
+			return nil
 		}
-		last = fmt.Errorf("region %s: %w", p.Name, err)
+		if err != nil && !errors.Is(err, ErrNoKey) {
+			all = append(all, fmt.Errorf("region %s: %w", p.Name, err))
+		}
 	}
-	return last
+	problems := errors.Join(all...)
+	if opened == 0 || r.keys.Domain == nil {
+		return errors.Join(problems, fmt.Errorf("open the repository's keys: %w", ErrNoKey))
+	}
+	if problems != nil {
+		r.opt.Events.warn("keys", "some of the repository's keys cannot be opened: %v", problems)
+	}
+	return nil
 }
 
 // readOrder lists the usable regions, the preferred one first.

@@ -129,7 +129,7 @@ type frameJob struct {
 // others were emitted; an error of emit ends the reading.
 func (rd *Reader) Read(ctx context.Context, want []pack.ChunkID, emit func(i int, data []byte) error) error {
 	failed := &failures{m: map[int]error{}}
-	jobs := map[string]*frameJob{}
+	jobs := map[frameKey]*frameJob{}
 	for i, id := range want {
 		if page, ok := rd.overlay[id]; ok {
 			if err := emit(i, page); err != nil {
@@ -156,8 +156,17 @@ func (rd *Reader) Read(ctx context.Context, want []pack.ChunkID, emit func(i int
 	return failed.err()
 }
 
-func addPart(jobs map[string]*frameJob, loc index.Location, p part) {
-	key := string(loc.Pack[:]) + fmt.Sprint(loc.FrameOffset)
+// frameKey tells frames apart. Records that differ in anything are different
+// ones: what one writer says of a pack must not spoil what another says.
+type frameKey struct {
+	pack                  pack.Hash
+	writer                index.Writer
+	kind                  pack.Kind
+	offset, length, plain uint32
+}
+
+func addPart(jobs map[frameKey]*frameJob, loc index.Location, p part) {
+	key := frameKey{loc.Pack, loc.Writer, loc.Kind, loc.FrameOffset, loc.FrameLength, loc.FramePlain}
 	if jobs[key] == nil {
 		jobs[key] = &frameJob{Location: loc}
 	}
@@ -192,7 +201,7 @@ func (rd *Reader) elsewhere(ctx context.Context, want []pack.ChunkID, emit func(
 		}
 		for _, loc := range locs[min(1, len(locs)):] {
 			again := &failures{m: map[int]error{}}
-			jobs := map[string]*frameJob{}
+			jobs := map[frameKey]*frameJob{}
 			addPart(jobs, loc, part{index: i, id: want[i], offset: loc.Offset, length: loc.Length})
 			if err := rd.fetchAll(ctx, jobs, emit, again); err != nil {
 				return err
@@ -208,13 +217,14 @@ func (rd *Reader) elsewhere(ctx context.Context, want []pack.ChunkID, emit func(
 }
 
 // fetchAll sorts frames into ranges and works on several ranges at once.
-func (rd *Reader) fetchAll(ctx context.Context, jobs map[string]*frameJob, emit func(int, []byte) error, failed *failures) error {
+func (rd *Reader) fetchAll(ctx context.Context, jobs map[frameKey]*frameJob, emit func(int, []byte) error, failed *failures) error {
 	sorted := make([]*frameJob, 0, len(jobs))
 	for _, j := range jobs {
 		sorted = append(sorted, j)
 	}
 	slices.SortFunc(sorted, func(a, b *frameJob) int {
-		return cmp.Or(slices.Compare(a.Pack[:], b.Pack[:]), cmp.Compare(a.FrameOffset, b.FrameOffset))
+		return cmp.Or(slices.Compare(a.Pack[:], b.Pack[:]), slices.Compare(a.Writer[:], b.Writer[:]), cmp.Compare(a.Kind, b.Kind),
+			cmp.Compare(a.FrameOffset, b.FrameOffset), cmp.Compare(a.FrameLength, b.FrameLength))
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(fetchersMax)
@@ -232,7 +242,8 @@ func rangeLength(jobs []*frameJob) int {
 	first := jobs[0]
 	end := first.FrameOffset + first.FrameLength
 	for i, j := range jobs[1:] {
-		if j.Pack != first.Pack || j.FrameOffset > end+gapMax || j.FrameOffset+j.FrameLength-first.FrameOffset > rangeMax {
+		apart := j.Pack != first.Pack || j.Writer != first.Writer || j.Kind != first.Kind || j.FrameOffset < end
+		if apart || j.FrameOffset > end+gapMax || j.FrameOffset+j.FrameLength-first.FrameOffset > rangeMax {
 			return i + 1
 		}
 		end = j.FrameOffset + j.FrameLength
@@ -276,8 +287,12 @@ func (rd *Reader) fetchRange(ctx context.Context, jobs []*frameJob, emit func(in
 		all = append(all, fmt.Errorf("region %s: %w", src.name(), err))
 	}
 	for _, j := range jobs {
+		cause := errors.Join(all...)
+		if !isNoKey(cause) {
+			rd.r.doubts.Store(j.Pack, true)
+		}
 		for _, p := range j.parts {
-			failed.add(p.index, fmt.Errorf("chunk %.8s in %s: %w", p.id, packKey(j.Location), errors.Join(all...)))
+			failed.add(p.index, fmt.Errorf("chunk %.8s in %s: %w", p.id, packKey(j.Location), cause))
 		}
 	}
 	return nil
@@ -399,7 +414,7 @@ func (s source) readCached(f *fetcher, hash pack.Hash, offset int64) error {
 // readThrough fetches a whole metadata pack, keeps it in the cache for the runs
 // to come, and takes the wanted range.
 func (s source) readThrough(ctx context.Context, f *fetcher, j *frameJob, offset int64) error {
-	data, err := s.rd.r.object(ctx, s.place, packKey(j.Location), pack.PackMax)
+	data, err := s.rd.r.object(ctx, s.place, packKey(j.Location), int64(min(j.PackSize, pack.PackMax)))
 	if err != nil {
 		return err
 	}

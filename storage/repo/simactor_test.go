@@ -169,7 +169,7 @@ func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 		commits += a.rng.IntN(3)
 	}
 	if a.w.weather.long && !a.gentle {
-		commits += a.rng.IntN(12)
+		commits += a.rng.IntN(8)
 	}
 	for range commits {
 		if err := a.commit(ctx, r, s); err != nil && !errors.Is(err, repo.ErrTooFewRegions) {

@@ -47,6 +47,9 @@ func (w *simWorld) settle(ctx context.Context) {
 func (w *simWorld) alone(h *simHost, sync bool) {
 	a := w.startOn(h, sync, true)
 	w.stop()
+	if sync && w.torn {
+		return // it says what is damaged everywhere, and copies the rest
+	}
 	if a.err != nil && !w.bad() {
 		w.fail("%s, without trouble: %v", a.name, a.err)
 	}

@@ -205,7 +205,7 @@ func (w *simWorld) servePut(c *simCall) {
 		w.note("  late")
 	case w.chance(h.silent) && !strings.HasSuffix(c.key, storage.SentinelName):
 		w.note("  said to have landed, but lost")
-	case w.chance(h.torn):
+	case w.chance(h.torn) && c.region.mem.Bytes(c.key) == nil: // the contract forbids it; what is there stays whole at least
 		w.place(c.region, c.key, c.data[:w.rng.IntN(len(c.data))])
 		c.err = storage.Temporary(errSimUnknown)
 		w.note("  torn")

@@ -69,6 +69,7 @@ type simWorld struct {
 	started int
 	log     []string
 	failed  string
+	torn    bool // puts were torn; then there may be objects that are damaged everywhere
 	oracle  *simOracle
 	count   simCount
 	clock   time.Time
@@ -231,10 +232,10 @@ func (w *simWorld) forecast() simWeather {
 		return math.Exp(math.Log(least) + w.rng.Float64()*(math.Log(most)-math.Log(least)))
 	}
 	f := simWeather{
-		lost: some(0.4, 0.001, 0.03), landed: some(0.4, 0.001, 0.03), late: some(0.4, 0.001, 0.03), silent: some(0.15, 0.001, 0.02),
+		lost: some(0.4, 0.001, 0.03), landed: some(0.4, 0.001, 0.03), late: some(0.4, 0.001, 0.03), silent: some(0.15, 0.001, 0.02), torn: some(0.15, 0.001, 0.02),
 		read: some(0.3, 0.001, 0.02), hide: some(0.25, 0.003, 0.1), crash: some(0.5, 0.001, 0.02),
 		part: some(0.4, 0.001, 0.01), heal: 0.01, roll: some(0.35, 0.001, 0.01), copies: 0.01, wipe: some(0.2, 0.0005, 0.003),
-		tick: some(0.2, 0.001, 0.005), retry: w.rng.IntN(2) == 0, priority: w.rng.IntN(3) == 0, long: w.rng.IntN(6) == 0, days: w.rng.IntN(3) == 0,
+		tick: some(0.2, 0.001, 0.005), retry: w.rng.IntN(2) == 0, priority: w.rng.IntN(3) == 0, long: w.rng.IntN(4) == 0, days: w.rng.IntN(3) == 0,
 	}
 	return f
 }
@@ -523,6 +524,7 @@ func (w *simWorld) stop() {
 
 // calm ends all trouble.
 func (w *simWorld) calm() {
+	w.torn = w.weather.torn > 0
 	w.weather = simWeather{}
 	clear(w.blocked)
 	w.flying = nil
