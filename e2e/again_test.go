@@ -243,7 +243,7 @@ func TestWithoutCache(t *testing.T) {
 				copyAll(t, with, s.Path("lifeboat-cache"))
 			}
 		}
-		b := s.again(t, name)
+		b := s.backup(t, 0)
 		if b.Stats.New+b.Stats.Changed+b.Stats.BytesRead != 0 || b.Stats.Stored > first.Stats.Stored/10 {
 			t.Errorf("%s: nothing has changed, and yet %+v", name, b.Stats)
 		}

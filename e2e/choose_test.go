@@ -96,9 +96,12 @@ func TestRestoreParts(t *testing.T) {
 		}
 		s.restore(t, 14, s.source(), "--dry-run") // as the real run would refuse
 	})
-	if t.Failed() {
-		return
-	}
+	t.Run("from one region", func(t *testing.T) {
+		d := s.restore(t, 0, s.Path("from-b"), "--region", "b")
+		if d.Fetched["b"] == 0 || len(d.Fetched) != 1 {
+			t.Errorf("--region b read %v", d.Fetched)
+		}
+	})
 	t.Run("few bytes for one file", func(t *testing.T) {
 		d := s.restore(t, 0, s.Path("few"), "--path", s.source("names/ leading"))
 		var fetched int64
@@ -180,6 +183,18 @@ func TestRestorePlaces(t *testing.T) {
 		if err := os.Mkdir(to, 0o700); err != nil {
 			t.Fatal(err)
 		}
+		s.restore(t, 0, to)
+		mustMatch(t, want, to, restorable())
+	})
+	t.Run("into a folder that hands on its access list", func(t *testing.T) {
+		want, parent := pictureOf(t, s.source()), s.Path("hands-on")
+		if err := os.Mkdir(parent, 0o2775); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("setfacl", "-d", "-m", "u:1234:rwx,g:77:r", parent).CombinedOutput(); err != nil {
+			t.Skipf("setfacl: %v: %s", err, out)
+		}
+		to := filepath.Join(parent, "out")
 		s.restore(t, 0, to)
 		mustMatch(t, want, to, restorable())
 	})

@@ -350,7 +350,14 @@ func TestTwoDaemons(t *testing.T) {
 		}
 	}
 	s.backup(t, 0)
-	stopDaemon(t, first, stopsWithin)
+	first.Signal(syscall.SIGHUP) // a service manager's way to ask for a new look at the configuration
+	s.backup(t, 0)
+	if ended(first) {
+		t.Error("SIGHUP ends the daemon")
+		first.Wait()
+	} else {
+		stopDaemon(t, first, stopsWithin)
+	}
 	s.once(t, 0)
 
 	killed := s.Start("daemon")
@@ -366,8 +373,34 @@ func TestTwoDaemons(t *testing.T) {
 	if ran := s.once(t, 0); !ran["backup files"].OK {
 		t.Errorf("after a killed daemon: %v", ran)
 	}
-	if n := len(s.snapshotIDs(t)); n != 3 {
-		t.Errorf("%d snapshots, want 3", n)
+	if n := len(s.snapshotIDs(t)); n != 4 {
+		t.Errorf("%d snapshots, want 4", n)
+	}
+}
+
+// TestDaemonWaitsForLock: a backup by hand is at work when the daemon's is due.
+// The daemon waits for it.
+func TestDaemonWaitsForLock(t *testing.T) {
+	t.Parallel()
+	s3 := harness.StartS3(t)
+	proxy := harness.StartProxy(t, s3.Endpoint)
+	s := newSite(t, "a", harness.S3URL(proxy.Endpoint, "c"))
+	s.Setenv(s3.Env()...)
+	putFile(t, s.source("file"), []byte("one"))
+	s.Work[0].Lines = []string{rarely}
+	s.init(t)
+	proxy.Latency(150 * time.Millisecond)
+	p := s.Start("backup", "files")
+	harness.WaitFor(t, "the backup to begin", func() error {
+		_, err := os.Stat(s.Path("lifeboat-state/locks/files.lock"))
+		return err
+	})
+	s.run(t, 11, "backup", "files")
+	if ran := s.once(t, 0); !ran["backup files"].OK {
+		t.Errorf("%v", ran)
+	}
+	if r := p.Wait(); r.Code != 0 {
+		t.Error(r)
 	}
 }
 

@@ -290,6 +290,70 @@ func TestRegionWiped(t *testing.T) {
 	mustMatch(t, want, s.Path("restored"), restorable())
 }
 
+// TestManyRuns takes so many snapshots that statements are gathered in checkpoints,
+// with one region away for a third of them. Nothing grows, and nothing is lost.
+func TestManyRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many snapshots")
+	}
+	t.Parallel()
+	s3 := harness.StartS3(t)
+	proxy := harness.StartProxy(t, s3.Endpoint)
+	s := newSite(t, "a", "b", harness.S3URL(proxy.Endpoint, "c"))
+	s.Setenv(s3.Env()...)
+	smallTorture(t, s.source(), 88)
+	s.init(t)
+	const runs = 75 // of four statements each; a checkpoint comes with 256
+	for i := range runs {
+		switch i {
+		case runs / 3:
+			moveTo(t, s.dir("b"), s.Path("b-away"))
+		case runs * 2 / 3:
+			moveTo(t, s.Path("b-away"), s.dir("b"))
+			s.run(t, 0, "replicate", "sync")
+			s.currentEverywhere(t)
+		}
+		putFile(t, s.source("counter"), fmt.Append(nil, i))
+		s.backup(t, 0)
+	}
+	for _, cold := range []bool{false, true} {
+		if cold {
+			wipeAll(t, s.Path("lifeboat-cache"))
+		}
+		proxy.Reset()
+		s.backup(t, 0)
+		n := proxy.Count()
+		t.Logf("after %d runs, cache gone: %t: %v", runs, cold, n)
+		if n["PUT"] > 4 || !cold && n["GET"]+n["HEAD"]+n["LIST"] > 40 {
+			t.Errorf("after %d runs a run without changes costs %v", runs, n)
+		}
+	}
+	s.currentEverywhere(t)
+	want, ids := pictureOf(t, s.source()), s.snapshotIDs(t)
+	if len(ids) != runs+2 {
+		t.Errorf("%d snapshots, want %d", len(ids), runs+2)
+	}
+	for _, r := range s.Regions {
+		s.aloneHas(t, r, want)
+		alone := s.stranger(t)
+		alone.Flags = []string{"--repo", r.URL, "--identity-file", s.Kit}
+		proxy.Reset()
+		if got := alone.snapshotIDs(t); !slices.Equal(got, ids) {
+			t.Errorf("region %s alone shows %d snapshots of %d", r.Name, len(got), len(ids))
+		}
+		if n := proxy.Count(); r.Dir == "" {
+			t.Logf("to list %d snapshots from S3 alone: %v", len(ids), n)
+		}
+		for _, back := range []int{2, runs / 2, runs + 1} {
+			out := alone.run(t, 0, "cat", fmt.Sprintf("latest~%d:%s", back, s.source("counter"))).Stdout
+			if want := fmt.Sprint(runs + 1 - back); string(out) != want {
+				t.Errorf("%d back the counter is %q, want %s", back, out, want)
+			}
+		}
+	}
+	s.run(t, 0, "check", "--read-data=all", "--identity-file", s.Kit)
+}
+
 // TestRequestBudget counts what a run sends, by what it says itself and by what
 // the proxy before the S3 region saw.
 func TestRequestBudget(t *testing.T) {

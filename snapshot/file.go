@@ -108,10 +108,8 @@ func (w *worker) begin(t *fileJob) error {
 	e := &t.it.entry
 	f.Stat().Fill(e)
 	f.Attributes(e)
-	if f.Stat().Blocks*512 < e.Size {
-		if e.Data, err = f.Data(); err != nil {
-			return err
-		}
+	if e.Data, err = f.Data(); err != nil { // the block count tells of no hole when attributes have blocks too
+		return err
 	}
 	head := make([]byte, volume.PageHead)
 	n, err := f.ReadAt(head, 0)

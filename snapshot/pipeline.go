@@ -96,8 +96,6 @@ type walker struct {
 	batch *job
 	bytes int64
 	files uint64
-	total uint64
-	path  []byte
 }
 
 func (w *walker) visit(s *volume.Stat) error {

@@ -10,7 +10,6 @@ package snapshot
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -118,7 +117,6 @@ type Taker struct {
 	workers []*worker
 	meta    *repo.FrameWriter
 	bundle  *bundle // of catalog pages
-	verify  pack.Verify
 }
 
 // NewTaker makes the state for taking snapshots in a session.
@@ -360,5 +358,3 @@ func (r *run) use(key string) {
 	r.used[key] = true
 	r.mu.Unlock()
 }
-
-var errStop = errors.New("stop")

@@ -25,6 +25,7 @@ type world struct {
 	state   *repo.State
 	cache   string
 	clock   time.Time
+	tables  map[string][]pack.ChunkID // of packs, by key
 }
 
 func newWorld(t *testing.T) *world {

@@ -205,7 +205,7 @@ func (w *worker) attempt(ctx context.Context, it *item) (again bool, err error) 
 	if size >= largeFile {
 		return false, errGrown
 	}
-	ranges, err := w.ranges(f)
+	ranges, err := w.ranges(f, &it.entry)
 	if err != nil {
 		return false, err
 	}
@@ -294,8 +294,9 @@ func dense(data []byte, ranges []catalog.Range) []byte {
 
 // ranges gives what of a file is data, or nil when it has no holes. It is asked
 // for before the reading, so that Changed, asked after it, answers for both.
-func (w *worker) ranges(f *volume.File) ([]catalog.Range, error) {
-	if f.Stat().Blocks*512 >= f.Stat().Size {
+// Attributes may take blocks of their own, which hide a hole from the count.
+func (w *worker) ranges(f *volume.File, e *catalog.Entry) ([]catalog.Range, error) {
+	if f.Stat().Blocks*512 >= f.Stat().Size && len(e.Xattrs) == 0 {
 		return nil, nil
 	}
 	return f.Data()

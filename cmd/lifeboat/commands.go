@@ -191,6 +191,3 @@ type helpText struct {
 }
 
 func (h helpText) text(p *page) { p.b.WriteString(h.Text) }
-
-// noWork is a handler's return without work or change.
-func noWork(data any) (any, bool, error) { return data, false, nil }

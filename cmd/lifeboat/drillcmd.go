@@ -128,7 +128,6 @@ type drillsData struct {
 	*drill.Report
 	Reports []drill.Report `json:"drills,omitempty"` // when there were several
 	Stored  []string       `json:"stored_in,omitempty"`
-	kept    string
 }
 
 func (a *app) drills(ctx context.Context, plans []drillPlan) (any, bool, error) {

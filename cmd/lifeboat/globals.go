@@ -71,23 +71,6 @@ func durationVar(flags *pflag.FlagSet, p *time.Duration, name string, value time
 	flags.Var((*durationFlag)(p), name, usage)
 }
 
-// sizeFlag is a pflag value of bytes: 512MiB or 4GB.
-type sizeFlag int64
-
-func (s *sizeFlag) String() string { return config.Size(*s).String() }
-func (s *sizeFlag) Type() string   { return "size" }
-func (s *sizeFlag) Set(text string) error {
-	v, err := config.ParseSize(text)
-	*s = sizeFlag(v)
-	return err
-}
-
-// sizeVar adds a flag that takes bytes, as 512MiB or 4GB.
-func sizeVar(flags *pflag.FlagSet, p *int64, name string, value int64, usage string) {
-	*p = value
-	flags.Var((*sizeFlag)(p), name, usage)
-}
-
 // addGlobalFlags declares the flags that every command has.
 func addGlobalFlags(flags *pflag.FlagSet) {
 	flags.StringP("config", "c", "", "configuration file (LIFEBOAT_CONFIG)")

@@ -36,7 +36,6 @@ type snapshotRecord struct {
 type snapshotsFlags struct {
 	since, until string
 	last         int
-	region       string
 	tags         []string
 	drilled      bool
 }

@@ -50,9 +50,17 @@ func badDamage(t *testing.T, f *fixture) {
 			})
 		}
 	}
+	t.Run("checkpoints", func(t *testing.T) {
+		t.Parallel()
+		damagedCheckpoints(t)
+	})
 	t.Run("local cache", func(t *testing.T) {
 		t.Parallel()
 		damagedCache(t, f)
+	})
+	t.Run("rolled back", func(t *testing.T) {
+		t.Parallel()
+		rolledBack(t, f)
 	})
 	t.Run("local state", func(t *testing.T) {
 		t.Parallel()
@@ -175,6 +183,44 @@ func wrongBytes(t *testing.T, source, out string) {
 	}
 }
 
+// damagedCheckpoints: a checkpoint only saves reading what it stands for.
+func damagedCheckpoints(t *testing.T) {
+	const enough = 66 // backups of four statements each, until there is one
+	w := newWorld(t)
+	w.source = w.Path("source")
+	placeFile(t, filepath.Join(w.source, "file"), []byte("x"))
+	w.configure()
+	w.Must("init", "--yes", "--kit", w.kit)
+	for range enough {
+		w.Must("backup", "files")
+	}
+	ids := w.snapshotIDs()
+	if len(ids) != enough || len(w.objects("a", "checkpoint")) == 0 {
+		t.Fatalf("%d snapshots, %d checkpoints", len(ids), len(w.objects("a", "checkpoint")))
+	}
+	for name, damage := range damages() {
+		var mends []func()
+		for _, region := range regionNames() {
+			mends = append(mends, w.spoil(region, "checkpoint", damage))
+			if got := w.bare().snapshotIDs(w.cold(w.kit, regionNames()...)...); !slices.Equal(got, ids) {
+				t.Errorf("%s up to region %s: %d snapshots, want %d", name, region, len(got), len(ids))
+			}
+		}
+		if err := os.RemoveAll(w.Path("lb-cache")); err != nil {
+			t.Fatal(err)
+		}
+		w.works("backup", "files")
+		before := ids
+		if ids = w.snapshotIDs(); len(ids) != len(before)+1 {
+			t.Errorf("%s: %d snapshots, %d after a backup", name, len(before), len(ids))
+		}
+		for _, mend := range mends {
+			mend()
+		}
+	}
+	w.whole()
+}
+
 // damagedCache: what may be lost may also be wrong.
 func damagedCache(t *testing.T, f *fixture) {
 	for name, damage := range damages() {
@@ -208,15 +254,51 @@ func damagedState(t *testing.T, f *fixture) {
 			r := w.Run("backup", "files", "--json")
 			if r.Code != 0 { // a chain that cannot be read may be given up for a new one
 				p := w.failed([]int{1, 4, 12, 17}, r)
-				mustSay(t, p.Message, mine)
-				if t.Failed() {
-					t.Logf("%s of %s", name, rel)
+				if !strings.Contains(p.Message, w.Path("lb-state")) {
+					t.Errorf("%s of %s: %q does not say where", name, rel, shorten(p.Message))
 				}
 			}
 			mend()
 			w.whole("b")
 		}
 	}
+}
+
+// rolledBack brings an older copy of something back, as a restored machine or
+// disk does. What was done since must stay, and work must go on.
+func rolledBack(t *testing.T, f *fixture) {
+	for _, what := range [][]string{{"lb-state"}, {"lb-cache"}, {"lb-state", "lb-cache"}, {"region-a"}, {"lb-state", "lb-cache", "region-a"}} {
+		t.Logf("an older copy of %v", what)
+		w := f.clone(t)
+		older := f.clone(t) // as it was before the next two backups
+		w.works("backup", "files")
+		w.works("backup", "files", "--full")
+		for _, folder := range what {
+			if err := os.RemoveAll(w.Path(folder)); err != nil {
+				t.Fatal(err)
+			}
+			cloneTree(t, older.Path(folder), w.Path(folder), copyOne)
+		}
+		if got := len(w.snapshotIDs()); got != 4 {
+			t.Errorf("%d snapshots, want 4", got)
+		}
+		w.works("backup", "files")
+		w.restores(w.cold(w.kit, regionNames()...)...)
+		w.whole()
+		if got := len(w.snapshotIDs()); got != 6 {
+			t.Errorf("%d snapshots, want 6", got)
+		}
+	}
+	// A cache that is another host's, or another repository's.
+	w := f.clone(t)
+	for _, from := range []string{f.foreign.Path("lb-cache"), w.region("a")} {
+		if err := os.RemoveAll(w.Path("lb-cache")); err != nil {
+			t.Fatal(err)
+		}
+		cloneTree(t, from, w.Path("lb-cache"), copyOne)
+		w.works("backup", "files")
+	}
+	w.whole("b")
 }
 
 // objects are the paths of a region's objects of one kind, in order of their names.
@@ -253,6 +335,8 @@ func kindOf(t *testing.T, path, key string) string {
 		return "manifest"
 	case top == "packs":
 		return map[bool]string{true: "data pack", false: "meta pack"}[strings.Contains(key, "/d/")]
+	case top == "journal" && strings.Contains(key, "/c/"):
+		return "checkpoint"
 	case top == "journal":
 		data, err := os.ReadFile(path)
 		if err != nil {

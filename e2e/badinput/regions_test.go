@@ -20,7 +20,7 @@ const (
 // badRegions takes directory regions away, and puts others in their place.
 func badRegions(t *testing.T, f *fixture) {
 	for name, story := range map[string]func(*testing.T, *fixture){
-		"gone": goneRegions, "foreign": foreignRegions, "dead port": deadPort, "init": badInit,
+		"gone": goneRegions, "foreign": foreignRegions, "dead port": deadPort, "init": badInit, "twins": twinRegions,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,6 +147,33 @@ func foreignRegions(t *testing.T, f *fixture) {
 	w.edit = nil
 	w.configure()
 	w.works("backup", "files")
+}
+
+// twinRegions: somebody put a copy of one region in the place of another. Both
+// hold good objects, but they are one region, and nobody may be told of two.
+func twinRegions(t *testing.T, f *fixture) {
+	w := f.clone(t)
+	if err := os.RemoveAll(w.region("a")); err != nil {
+		t.Fatal(err)
+	}
+	cloneTree(t, w.region("b"), w.region("a"), os.Link)
+	r := w.Run("backup", "files", "--json")
+	var data struct {
+		Regions []struct{ Name, State string }
+	}
+	r.Data(&data)
+	committed := 0
+	for _, region := range data.Regions {
+		if region.State == "committed" {
+			committed++
+		}
+	}
+	if committed != 2 {
+		t.Errorf("%d regions are told to be committed, want 2 of a, b and their like: %s", committed, r.Stdout)
+	}
+	mustSay(t, w.failed([]int{6, 17}, r).Message, "region b", "region a")
+	w.restores(w.cold(w.kit, "a", "b", "c")...)
+	w.restores(w.cold(w.kit, "c")...)
 }
 
 // deadPort: nothing listens at the endpoint of one region, then of all.

@@ -1,12 +1,15 @@
 package repo
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // cacheMax is how many bytes of sealed objects the cache keeps; the oldest go first.
@@ -36,10 +39,50 @@ func openCache(dir string, id ID) (*cache, error) {
 }
 
 func (c *cache) close() error {
-	if c == nil || !c.temporary {
+	if c == nil {
 		return nil
 	}
-	return os.RemoveAll(c.dir)
+	if c.temporary {
+		return os.RemoveAll(c.dir)
+	}
+	if rand.IntN(sweepOneIn) == 0 {
+		c.sweep()
+	}
+	return nil
+}
+
+// sweepOneIn is in how many closings the cache's size is looked at.
+const sweepOneIn = 32
+
+// sweep removes the oldest objects until the rest fits. What cannot be looked
+// at or removed stays: a cache that is too large is no error.
+func (c *cache) sweep() {
+	type object struct {
+		path string
+		size int64
+		at   int64
+	}
+	var all []object
+	total := int64(0)
+	_ = filepath.WalkDir(filepath.Join(c.dir, "objects"), func(path string, e os.DirEntry, err error) error { // best effort
+		if err != nil || e.IsDir() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			all = append(all, object{path, info.Size(), info.ModTime().UnixNano()})
+			total += info.Size()
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(a, b object) int { return cmp.Compare(a.at, b.at) })
+	for _, o := range all {
+		if total <= cacheMax {
+			return
+		}
+		if os.Remove(o.path) == nil {
+			total -= o.size
+		}
+	}
 }
 
 func (c *cache) path(hash [32]byte) string {

@@ -86,7 +86,6 @@ type Session struct {
 	since   int                   // packs since the last index object
 	err     error                 // the session is broken
 	up      *uploader
-	pending []object // index objects that wait for their regions
 }
 
 // claim is one region that the session works in.

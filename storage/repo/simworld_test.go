@@ -98,7 +98,6 @@ func (c *simCount) add(o simCount) {
 type simHost struct {
 	name, dir string
 	content   [][]int // per workload, the numbers of its chunks
-	tree      string  // a real directory, for real snapshots
 }
 
 func (h *simHost) state() string { return filepath.Join(h.dir, "state") }
