@@ -211,7 +211,6 @@ func (p *Plan) missingSnapshots(ctx context.Context, g *Gap) error {
 			for _, k := range keys {
 				packs[k] = true
 			}
-			break // the intents of all regions reach the same packs
 		}
 	}
 	for k := range packs {

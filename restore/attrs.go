@@ -80,6 +80,9 @@ func (s *setter) set(a *attributes) error {
 		// Somebody else's setuid program must not become ours.
 		bits = s.keepOwn(a, bits)
 	}
+	if !s.byID && s.r.opts.merges() {
+		s.removeOthers(a)
+	}
 	for i := range a.xattrs {
 		if err := s.xattr(&a.xattrs[i]); err != nil {
 			s.r.tally.notSet(xattr, s.path, a.xattrs[i].Name, err)
@@ -97,6 +100,25 @@ func (s *setter) set(a *attributes) error {
 		s.r.tally.notSet(times, s.path, "", err)
 	}
 	return nil
+}
+
+// removeOthers takes away what an object that was there already has beyond the
+// entry's attributes. Those that the system keeps for itself stay.
+func (s *setter) removeOthers(a *attributes) {
+	var buf [4096]byte
+	n, err := unix.Flistxattr(s.fd, buf[:])
+	if err != nil {
+		return // more than fit: only names that fit are looked at, and setting goes on
+	}
+	for name := range strings.SplitSeq(string(buf[:n]), "\x00") {
+		wanted := slices.ContainsFunc(a.xattrs, func(x catalog.Xattr) bool { return x.Name == name })
+		if name == "" || wanted || strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.") {
+			continue
+		}
+		if err := unix.Fremovexattr(s.fd, name); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			s.r.tally.notSet(xattr, s.path, name, err)
+		}
+	}
 }
 
 func (s *setter) reportDropped(a *attributes) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -106,12 +107,31 @@ func (b *builder) sameContents(e *catalog.Entry, f *file, dir int) (bool, error)
 	if b.ctx.Err() != nil {
 		return false, context.Cause(b.ctx)
 	}
-	if err != nil || !f.lay.fixed && pos != f.lay.dataLength() {
+	if err != nil || !f.lay.fixed && pos != f.lay.dataLength() || !sameHoles(fd, &f.lay) {
 		return false, nil
 	}
 	r.tally.verifiedFiles.Add(1)
 	r.tally.verifiedBytes.Add(bytes)
 	return true, nil
+}
+
+// sameHoles says whether nothing lies where the entry has holes. Chunks do not
+// cover holes, so that bytes written into one would go unseen.
+func sameHoles(fd int, l *layout) bool {
+	if l.data == nil {
+		return true
+	}
+	at := int64(0)
+	for _, r := range append(slices.Clone(l.data), catalog.Range{Offset: l.size}) {
+		if at < r.Offset {
+			next, err := unix.Seek(fd, at, unix.SEEK_DATA)
+			if err != nil && err != unix.ENXIO || err == nil && next < r.Offset {
+				return false
+			}
+		}
+		at = r.End()
+	}
+	return true
 }
 
 // lengthsOf gives the lengths of chunks, 0 where they are unknown.

@@ -34,6 +34,7 @@ const (
 	retryFirstDefault  = 200 * time.Millisecond
 	retryMostDefault   = 20 * time.Second
 	retryTriesDefault  = 6
+	unreachableTries   = 2 // each of them has waited for a whole timeout already
 	retryBudgetDefault = 64
 	retryEarned        = 0.1 // retries that a success earns
 )
@@ -165,7 +166,7 @@ func (r *retry) again(ctx context.Context, verb, key string, attempt int, err er
 	if ctx.Err() != nil || !IsTemporary(err) {
 		return err
 	}
-	if attempt >= r.b.Tries {
+	if attempt >= r.b.Tries || errors.Is(err, ErrUnreachable) && attempt >= unreachableTries {
 		return fmt.Errorf("%w (after %d tries)", err, attempt)
 	}
 	if !r.spend() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"time"
 
@@ -174,6 +175,7 @@ func workersFor(c *config.Config) int {
 // takeAll reads the workloads one after the other. One that fails does not stop the others.
 func (b *backupRun) takeAll(ctx context.Context, ws []*config.Workload, verify pack.Verify) (prepared []repo.Prepared, errs []error) {
 	for _, w := range ws {
+		b.warnLinks(w)
 		began := b.a.now()
 		one := backupOne{Workload: w.Name, Kind: w.Kind}
 		p, err := b.tk.Take(ctx, b.options(ctx, w, verify))
@@ -195,6 +197,16 @@ func (b *backupRun) takeAll(ctx context.Context, ws []*config.Workload, verify p
 		}
 	}
 	return prepared, errs
+}
+
+// warnLinks says when a configured path is a symbolic link: the link itself is
+// stored, and not what it points to.
+func (b *backupRun) warnLinks(w *config.Workload) {
+	for _, path := range w.Volume.Paths {
+		if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink != 0 {
+			b.a.warn("path_is_link", fmt.Sprintf("%s is a symbolic link: only the link is stored; name the directory that it points to", path), "item", path)
+		}
+	}
 }
 
 func (o *backupOne) fill(m *repo.Manifest) {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +72,13 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 		return nil, false, err
 	}
 	defer unlock()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	go a.explainHangups(ctx, hangups)
+	if a.opt.LockWait == 0 {
+		a.opt.LockWait = daemonLockWait
+	}
 	opt := daemon.Options{Jobs: a.jobs(&file.Config), Batch: a.batch, History: a.historyPath(), Now: a.now, Spread: a.spread(), StopWithin: stopWithin, Events: a.daemonEvents()}
 	if len(opt.Jobs) == 0 {
 		return nil, false, &Fail{Code: ConfigInvalid, Message: "nothing is scheduled", Hint: "give a workload, a drill or maintenance a schedule"}
@@ -100,6 +109,21 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 		d.Ran = append(d.Ran, row)
 	}
 	return d, len(d.Ran) > 0, errors.Join(append(all, err)...)
+}
+
+// daemonLockWait is how long a job waits for a run by hand of the same workload.
+const daemonLockWait = 5 * time.Minute
+
+// explainHangups answers the signal by which a service manager asks for a reload.
+func (a *app) explainHangups(ctx context.Context, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-hangups:
+			a.log.Warn("SIGHUP does not reload the configuration in this version; restart the daemon to read it again")
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // lockDaemon makes sure that one daemon runs on one state folder.

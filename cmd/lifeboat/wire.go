@@ -22,7 +22,7 @@ import (
 const (
 	connectionsDefault = 16
 	breakerFailures    = 5 // in a row, then the region leaves the run
-	opTimeout          = 30 * time.Second
+	opTimeout          = 15 * time.Second
 	perMiBTimeout      = 2 * time.Second // a put gets this much more for each MiB
 	noProgressTimeout  = 30 * time.Second
 )

@@ -20,8 +20,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lifeboat/restore"
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
@@ -44,7 +42,6 @@ const (
 	messageMax      = 2048 // bytes of one message in a report
 	differencesMax  = 100  // differences a report names; all are counted
 	checkTimeoutMax = 24 * time.Hour
-	spaceMargin     = 1.1 // free space wanted, as a multiple of the restored size
 )
 
 // Report is the evidence of one drill.
@@ -347,18 +344,10 @@ func (d *run) fetch(ctx context.Context) error {
 	return nil
 }
 
-// prepare makes the target and looks for room.
+// prepare makes the target; the restore's own plan looks for room.
 func (d *run) prepare() error {
 	if err := os.MkdirAll(d.opt.Sandbox, 0o700); err != nil {
 		return fmt.Errorf("make sandbox: %w: %w", errNotRun, err)
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(d.opt.Sandbox, &fs); err != nil {
-		return fmt.Errorf("look at sandbox: %w: %w", errNotRun, err)
-	}
-	free := float64(fs.Bavail) * float64(fs.Bsize)
-	if need := float64(d.man.Stats.Bytes) * spaceMargin; need > free {
-		return fmt.Errorf("sandbox %s: %w: %.0f bytes wanted, %.0f free: %w", d.opt.Sandbox, errNotRun, need, free, restore.ErrNoSpace)
 	}
 	dir, err := os.MkdirTemp(d.opt.Sandbox, "lifeboat-drill-")
 	if err != nil {

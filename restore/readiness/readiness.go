@@ -112,6 +112,11 @@ func evaluate(now time.Time, f Facts, regions []Region) Verdict {
 		v.add(Unknown, "not_known", "the repository could not be asked", "run: lifeboat status, when a region answers")
 		return v
 	}
+	for _, r := range regions {
+		if !r.Usable {
+			v.add(AtRisk, "region_down", fmt.Sprintf("region %s is not usable: %s", r.Name, r.Reason), "run: lifeboat replicate status")
+		}
+	}
 	v.Newest = newest(f.Points, f.Required, "")
 	if v.Newest == nil {
 		v.noPoint(f)
@@ -152,9 +157,6 @@ func (v *Verdict) judgeLoss(now time.Time, f Facts, regions []Region) {
 		}
 		if v.WorstRegion == "" || v.RegionLoss >= 0 && (loss < 0 || loss > v.RegionLoss) {
 			v.WorstRegion, v.RegionLoss = r.Name, loss
-		}
-		if !r.Usable {
-			v.add(AtRisk, "region_down", fmt.Sprintf("region %s is not usable: %s", r.Name, r.Reason), "run: lifeboat replicate status")
 		}
 	}
 	switch {

@@ -21,6 +21,9 @@ import (
 const (
 	trustListMax  = 100_000
 	markerListMax = 10_000
+	// firstContactMax is how long a region gets for its first answer: one that
+	// swallows requests must cost seconds, not the run.
+	firstContactMax = 15 * time.Second
 )
 
 // Options says how to open a repository.
@@ -206,7 +209,12 @@ func (r *Repo) connect(ctx context.Context) []*connection {
 // meet reads the small clear objects that say what a region is.
 func (c *connection) meet(ctx context.Context) error {
 	s := c.place.Store
-	data, _, err := storage.ReadAll(ctx, s, storage.FormatKey, formatMax)
+	first, cancel := context.WithTimeout(ctx, firstContactMax)
+	defer cancel()
+	data, _, err := storage.ReadAll(first, s, storage.FormatKey, formatMax)
+	if err != nil && first.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("region %s: no answer for %v: %w", c.place.Name, firstContactMax, storage.ErrUnreachable)
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("region %s: %w", c.place.Name, ErrNoRepository)
 	}
