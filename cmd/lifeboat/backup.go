@@ -76,7 +76,7 @@ func (a *app) backupCommand() *cobra.Command {
 		ValidArgsFunction: a.completeWorkloads,
 	}
 	c.Flags().BoolVar(&f.all, "all", false, "every workload of the configuration")
-	c.Flags().BoolVar(&f.full, "full", false, "read every file again, also those that look unchanged")
+	c.Flags().BoolVar(&f.full, "full", false, "read and store everything again, re-using nothing that is stored: mends damage from the source")
 	c.Flags().StringArrayVar(&f.tags, "tag", nil, "KEY=VALUE kept with the snapshot; repeatable")
 	c.Flags().IntVar(&f.required, "require-regions", 0, "regions that must acknowledge; default: regions.required")
 	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
@@ -108,6 +108,9 @@ func (a *app) backup(ctx context.Context, ws []*config.Workload, f backupFlags) 
 		return nil, false, err
 	}
 	b := &backupRun{a: a, r: r, set: set, flags: f, data: &backupData{Required: set.Required}}
+	if f.required < 0 || f.required > len(set.Regions) {
+		return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("--require-regions %d: there are %d regions", f.required, len(set.Regions)), Hint: "see: lifeboat replicate status"}
+	}
 	if f.required > 0 {
 		b.data.Required = f.required
 	}
@@ -137,7 +140,7 @@ func (b *backupRun) run(ctx context.Context, ws []*config.Workload) error {
 	if err != nil {
 		return err
 	}
-	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now, Workloads: names(ws)}); err != nil {
+	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now, Workloads: names(ws), Fresh: b.flags.full}); err != nil {
 		return b.a.explainOpen(err)
 	}
 	if b.tk, err = snapshot.NewTaker(b.r, b.s, workersFor(&file.Config)); err != nil {

@@ -139,6 +139,7 @@ func sentinels() []sentinel {
 	return []sentinel{
 		{errTimeout, Timeout, ""},
 		{repo.ErrWrongRepository, WrongRepository, ""},
+		{repo.ErrNotMember, WrongRepository, "the region must be brought back as it was, or replaced; restores and backups go on with the others"},
 		{repo.ErrNoKey, NoMatchingKey, ""},
 		{seal.ErrNoKey, NoMatchingKey, ""},
 		{repo.ErrNoSnapshot, NoRecoveryPoint, ""},

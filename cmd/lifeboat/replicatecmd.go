@@ -172,7 +172,13 @@ func (a *app) replicateSyncCommand() *cobra.Command {
 		Example: "  lifeboat replicate sync\n  lifeboat replicate sync --to iad\n  lifeboat replicate sync --dry-run"}
 	c.Flags().StringArrayVar(&to, "to", nil, "only this region; repeatable")
 	c.Flags().BoolVar(&verify, "verify", false, "read everything first, and copy again what does not hash to its name")
-	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) { return a.sync(ctx, to, verify) })
+	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) {
+		d, changed, err := a.sync(ctx, to, verify)
+		if d == nil {
+			return nil, changed, err
+		}
+		return d, changed, err
+	})
 }
 
 // sync brings regions that were away up to date.

@@ -298,7 +298,7 @@ func (a *app) checkKeys(r *repo.Repo, need access) error {
 // explainOpen adds the next step to why a repository cannot be opened.
 func (a *app) explainOpen(err error) error {
 	switch {
-	case errors.Is(err, repo.ErrWrongRepository):
+	case errors.Is(err, repo.ErrWrongRepository), errors.Is(err, repo.ErrNotMember):
 		return &Fail{Code: WrongRepository, Message: err.Error(), Err: err}
 	case errors.Is(err, seal.ErrNoKey), errors.Is(err, repo.ErrNoKey):
 		return &Fail{Code: NoMatchingKey, Message: err.Error(), Hint: "name the recovery kit of this repository with --identity-file", Err: err}

@@ -77,7 +77,7 @@ func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []str
 		return nil, fmt.Errorf("commit: no region is left: %w", s.lost())
 	}
 	seen := s.placeIntent(ctx, intent)
-	s.each(func(c *claim) error { return s.lookAgain(ctx, c, intent) })
+	s.each(ctx, func(ctx context.Context, c *claim) error { return s.lookAgain(ctx, c, intent) })
 	acked, err := s.acknowledge(ctx, intent, seen)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,8 @@ func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []str
 	}
 	s.remember(intent, acked, seen)
 	if res.Acked < s.opt.Required {
-		return res, fmt.Errorf("commit: %w: %d of %d: %w", ErrTooFewRegions, res.Acked, s.opt.Required, s.lost())
+		short := fmt.Errorf("commit: %w: %d of %d", ErrTooFewRegions, res.Acked, s.opt.Required)
+		return res, errors.Join(short, s.lost())
 	}
 	return res, nil
 }
@@ -181,7 +182,7 @@ func sortedKeys(set map[string]bool) []string {
 // placeIntent puts the intent into every region and notes the region's own time.
 func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed) map[string]time.Time {
 	seen := map[string]time.Time{}
-	s.each(func(c *claim) error {
+	s.each(ctx, func(ctx context.Context, c *claim) error {
 		if err := s.say(ctx, c, intent); err != nil {
 			return err
 		}
@@ -309,7 +310,7 @@ func (s *Session) acknowledge(ctx context.Context, intent *journal.Signed, seen 
 		return nil, err
 	}
 	acked := map[string]bool{}
-	s.each(func(c *claim) error {
+	s.each(ctx, func(ctx context.Context, c *claim) error {
 		if err := s.say(ctx, c, ack); err != nil {
 			return err
 		}
@@ -330,7 +331,7 @@ func (s *Session) results(acked map[string]bool, seen map[string]time.Time) []Re
 				res.State, res.Err = "failed", c.err
 			}
 		}
-		if p.Nonce != "" && acked[p.Nonce] {
+		if p.Err == nil && p.Nonce != "" && acked[p.Nonce] {
 			res = RegionResult{Name: p.Name, State: "committed", Seen: seen[p.Nonce]}
 		}
 		if res.Err != nil {
@@ -368,7 +369,7 @@ func (s *Session) Report(ctx context.Context, t journal.Type, report []byte) (*j
 	if err != nil {
 		return nil, err
 	}
-	s.each(func(c *claim) error { return s.say(ctx, c, signed) })
+	s.each(ctx, func(ctx context.Context, c *claim) error { return s.say(ctx, c, signed) })
 	s.r.mu.Lock()
 	for _, c := range s.active() {
 		s.r.view.Add(c.Nonce, signed)
@@ -401,7 +402,7 @@ func (s *Session) end(ctx context.Context, aborted bool) error {
 		return err
 	}
 	told := 0
-	s.each(func(c *claim) error {
+	s.each(ctx, func(ctx context.Context, c *claim) error {
 		if err := s.say(ctx, c, st); err != nil {
 			return err
 		}

@@ -38,25 +38,20 @@ func (r *Repo) Reload(ctx context.Context) error {
 		defer mu.Unlock()
 		told.add(summaries)
 	}
-	var g errgroup.Group
+	var usable []*Place
 	for _, p := range r.regions {
 		if p.Usable() {
 			view.AddRegion(p.Nonce) // all of them before any is read: the readers share the view
+			usable = append(usable, p)
 		}
 	}
-	for _, p := range r.regions {
-		if !p.Usable() {
-			continue
+	errs := together(ctx, len(usable), stragglerGrace, func(ctx context.Context, i int) error { return r.loadRegion(ctx, usable[i], add) })
+	for i, err := range errs {
+		if err != nil {
+			usable[i].Err = fmt.Errorf("region %s: %w", usable[i].Name, err)
+			r.opt.Events.region(usable[i].Name, usable[i].Err)
 		}
-		g.Go(func() error {
-			if err := r.loadRegion(ctx, p, add); err != nil {
-				p.Err = fmt.Errorf("region %s: %w", p.Name, err)
-				r.opt.Events.region(p.Name, p.Err)
-			}
-			return nil
-		})
 	}
-	_ = g.Wait() // each region keeps its own error
 	if err := r.anyUsable(); err != nil {
 		return err
 	}

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"lifeboat/storage"
 	"lifeboat/storage/journal"
 	"lifeboat/storage/seal"
@@ -193,16 +191,14 @@ type connection struct {
 
 func (r *Repo) connect(ctx context.Context) []*connection {
 	found := make([]*connection, len(r.opt.Regions))
-	var g errgroup.Group
 	for i, region := range r.opt.Regions {
 		found[i] = &connection{place: &Place{Region: region}}
 		r.regions = append(r.regions, found[i].place)
-		g.Go(func() error {
-			found[i].place.Err = found[i].meet(ctx)
-			return nil
-		})
 	}
-	_ = g.Wait() // each region keeps its own error
+	errs := together(ctx, len(found), stragglerGrace, func(ctx context.Context, i int) error { return found[i].meet(ctx) })
+	for i, err := range errs {
+		found[i].place.Err = err
+	}
 	return found
 }
 
@@ -304,6 +300,9 @@ func (r *Repo) identify(found []*connection) error {
 		}
 		if c.id != r.id {
 			c.place.Err = fmt.Errorf("region %s: %w: it holds %.8s, expected %.8s", c.place.Name, ErrWrongRepository, c.id, r.id)
+			if r.knows(c, found) {
+				c.place.Err = fmt.Errorf("region %s: %w: its %s is damaged; copy it from another region", c.place.Name, ErrNotMember, storage.FormatKey)
+			}
 			continue
 		}
 		root, err := seal.ParseVerifyKey(c.format.RootKey)
@@ -319,6 +318,23 @@ func (r *Repo) identify(found []*connection) error {
 		}
 	}
 	return nil
+}
+
+// knows tells a region of this repository whose format.json is damaged from a
+// region of another one: its trust statements are signed for this repository.
+func (r *Repo) knows(c *connection, found []*connection) bool {
+	root := r.root
+	for _, other := range found {
+		if k, err := seal.ParseVerifyKey(other.format.RootKey); root.IsZero() && err == nil && other.id == r.id {
+			root = k
+		}
+	}
+	for _, doc := range c.trust {
+		if _, err := journal.ParseTrust(doc, r.id, root); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // mostFrequent is the id that most regions claim, the first of them when they
@@ -399,7 +415,7 @@ func (r *Repo) admit(found []*connection) {
 			}
 		}
 		if c.place.Nonce == "" {
-			c.place.Err = fmt.Errorf("region %s: %w: its marker is of no current member; it was wiped, replaced or restored from an old copy", c.place.Name, ErrWrongRepository)
+			c.place.Err = fmt.Errorf("region %s: %w: it has no readable marker of a current member; it was wiped, replaced, damaged or restored from an old copy", c.place.Name, ErrNotMember)
 			r.opt.Events.region(c.place.Name, c.place.Err)
 		}
 	}

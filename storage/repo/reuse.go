@@ -15,6 +15,10 @@ import (
 // shows that snapshot itself. A region that does not is behind: it is left out,
 // to be caught up by a replicator.
 func (s *Session) findReusable(ctx context.Context) error {
+	if s.opt.Fresh {
+		s.listed = true // nothing that is stored is re-used, so nothing is listed for it
+		return nil
+	}
 	newest, err := s.newestSnapshots(ctx)
 	if err != nil {
 		return err

@@ -46,6 +46,9 @@ type SessionOptions struct {
 	// SlowRegion is how long a run waits for one region when all others are done
 	// with what they have; then the region is left out. 0 means 60 s.
 	SlowRegion time.Duration
+	// Fresh stores everything again: nothing that the regions hold is re-used. It is
+	// how a repository whose packs are damaged everywhere is mended from the source.
+	Fresh bool
 	// Only names the one region to work in: a replicator's session in its
 	// destination, which is expected to be behind.
 	Only string
@@ -242,7 +245,7 @@ func (s *Session) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.each(func(c *claim) error { return s.joinRegion(ctx, c, open) })
+	s.each(ctx, func(ctx context.Context, c *claim) error { return s.joinRegion(ctx, c, open) })
 	if len(s.active()) == 0 {
 		return fmt.Errorf("begin session: no region can be joined: %w", s.lost())
 	}
@@ -344,17 +347,19 @@ func (s *Session) say(ctx context.Context, c *claim, st *journal.Signed) error {
 }
 
 // each runs f for all regions still in the session, at once, and leaves out
-// those for which it fails.
-func (s *Session) each(f func(*claim) error) {
-	var wg sync.WaitGroup
-	for _, c := range s.active() {
-		wg.Go(func() {
-			if err := f(c); err != nil {
-				s.drop(c, err)
-			}
-		})
+// those for which it fails, or that all others have waited for too long.
+func (s *Session) each(ctx context.Context, f func(context.Context, *claim) error) {
+	active := s.active()
+	wait := s.opt.SlowRegion
+	if wait <= 0 {
+		wait = slowRegionDefault
 	}
-	wg.Wait()
+	errs := together(ctx, len(active), wait, func(ctx context.Context, i int) error { return f(ctx, active[i]) })
+	for i, err := range errs {
+		if err != nil {
+			s.drop(active[i], err)
+		}
+	}
 }
 
 // drop leaves a region out of the session.

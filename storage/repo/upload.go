@@ -179,7 +179,7 @@ func (u *uploader) store(sealed pack.Sealed) error {
 		u.s.r.cache.put(sealed.Hash, sealed.Bytes)
 	}
 	key := storage.PackKey(u.s.log.Writer, kind, sealed.Hash)
-	u.s.each(func(c *claim) error {
+	u.s.each(u.ctx, func(_ context.Context, c *claim) error { // slow regions are dropSlow's business
 		u.count(c, 1)
 		defer u.count(c, -1)
 		if err := c.Store.Put(u.ctxs[c], key, sealed.Bytes, sealed.Checksum()); err != nil {
@@ -305,7 +305,7 @@ func (s *Session) putIndexObject(ctx context.Context, records []index.PackRecord
 // putAll stores one small object in every region of the session.
 func (s *Session) putAll(ctx context.Context, key string, data []byte) {
 	sum := sha256.Sum256(data)
-	s.each(func(c *claim) error {
+	s.each(ctx, func(ctx context.Context, c *claim) error {
 		if err := c.Store.Put(ctx, key, data, sum); err != nil {
 			return fmt.Errorf("put %s: %w", key, err)
 		}
