@@ -80,7 +80,7 @@ func (s *setter) set(a *attributes) error {
 		// Somebody else's setuid program must not become ours.
 		bits = s.keepOwn(a, bits)
 	}
-	if !s.byID && s.r.opts.merges() {
+	if s.r.opts.merges() || s.r.inherits.Load() {
 		s.removeOthers(a)
 	}
 	for i := range a.xattrs {
@@ -106,7 +106,13 @@ func (s *setter) set(a *attributes) error {
 // entry's attributes. Those that the system keeps for itself stay.
 func (s *setter) removeOthers(a *attributes) {
 	var buf [4096]byte
-	n, err := unix.Flistxattr(s.fd, buf[:])
+	list := func() (int, error) { return unix.Flistxattr(s.fd, buf[:]) }
+	remove := func(name string) error { return unix.Fremovexattr(s.fd, name) }
+	if s.byID {
+		list = func() (int, error) { return unix.Listxattr(handle(s.fd), buf[:]) }
+		remove = func(name string) error { return unix.Removexattr(handle(s.fd), name) }
+	}
+	n, err := list()
 	if err != nil {
 		return // more than fit: only names that fit are looked at, and setting goes on
 	}
@@ -115,7 +121,7 @@ func (s *setter) removeOthers(a *attributes) {
 		if name == "" || wanted || strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.") {
 			continue
 		}
-		if err := unix.Fremovexattr(s.fd, name); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+		if err := remove(name); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
 			s.r.tally.notSet(xattr, s.path, name, err)
 		}
 	}

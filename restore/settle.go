@@ -163,8 +163,10 @@ func (r *run) keep(f *file, dir int, st *unix.Stat_t) error {
 	}
 	a := &f.attrs
 	asIs := st.Mode&0o7777 == a.mode && (r.opts.NoOwner || st.Uid == a.uid && st.Gid == a.gid) && len(a.xattrs) == 0
-	if !asIs {
-		s := setter{r: r, path: f.path, fd: fd, byID: true}
+	s := setter{r: r, path: f.path, fd: fd, byID: true}
+	if asIs {
+		s.removeOthers(a)
+	} else {
 		if err := s.set(a); err != nil {
 			return r.settled(f, Failed, err)
 		}

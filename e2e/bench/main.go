@@ -1,4 +1,4 @@
-// Bench compares lifeboat with restic and borg, side by side in one run: the
+// Command bench compares lifeboat with restic and borg, side by side in one run: the
 // same data, the same machine, the same minutes. It makes the data, runs each
 // program's own commands as a user would, compares every restored tree with its
 // source, and writes tables of seconds, CPU, memory and stored bytes, with the
