@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,6 +83,11 @@ func (a *app) backupCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.tags, "tag", nil, "KEY=VALUE kept with the snapshot; repeatable")
 	c.Flags().IntVar(&f.required, "require-regions", 0, "regions that must acknowledge; default: regions.required")
 	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
+		for _, tag := range f.tags {
+			if key, _, ok := strings.Cut(tag, "="); !ok || key == "" {
+				return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("--tag %s is not KEY=VALUE", tag), Hint: "such as --tag release=42"}
+			}
+		}
 		ws, err := a.workloads(args, f.all)
 		if err != nil {
 			return nil, false, err
@@ -238,10 +246,26 @@ func (b *backupRun) options(ctx context.Context, w *config.Workload, verify pack
 			Warning: func(code, message string) { b.a.warn(code, message) },
 		},
 	}
+	opt.Volume.Exclude = append(slices.Clone(opt.Volume.Exclude), b.ownPlaces(v.Paths)...)
 	if parent, ok := snapshot.Parent(ctx, b.r, b.s, w.Name); ok {
 		opt.Parent = parent
 	}
 	return opt
+}
+
+// ownPlaces are regions, state and cache that lie inside the source: a repository
+// must not be backed up into itself.
+func (b *backupRun) ownPlaces(paths []string) []string {
+	var out []string
+	for _, place := range b.a.refusedTargets(b.set) {
+		for _, p := range paths {
+			rel, err := filepath.Rel(p, place)
+			if err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, "../") {
+				out = append(out, globEscape(place))
+			}
+		}
+	}
+	return out
 }
 
 func volumeOptions(v *config.Volume) volume.Options {

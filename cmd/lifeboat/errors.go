@@ -152,6 +152,7 @@ func sentinels() []sentinel {
 		{syscall.ENOSPC, NoSpace, ""},
 		{syscall.EDQUOT, NoSpace, "raise the quota or free space, then run again"},
 		{storage.ErrCorrupt, VerifyFailed, ""},
+		{storage.ErrListing, VerifyFailed, "the region's listing is cut short or lies; look at it with: lifeboat check"},
 		{storage.ErrDenied, Failed, "the region refused the credentials; check them and the bucket's policy"},
 		{storage.ErrReadOnly, Failed, "the region cannot be written; check its mount or policy"},
 		{storage.ErrNoBucket, RepoNotFound, "the bucket or directory must exist; check the URL and whether it is mounted"},

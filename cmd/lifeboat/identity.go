@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,6 +65,9 @@ func (a *app) readIdentity(path string) (config.Secret, error) {
 	if err != nil {
 		return config.Secret{}, wrapIdentity(path, err)
 	}
+	if info.IsDir() {
+		return config.Secret{}, &Fail{Code: Usage, Message: fmt.Sprintf("identity %s is a directory", path), Hint: "name the recovery kit itself with --identity-file"}
+	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 		a.warn("identity_exposed", fmt.Sprintf("%s can be read by others; run: chmod 600 %s", path, path))
 	}
@@ -76,7 +78,7 @@ func (a *app) readIdentity(path string) (config.Secret, error) {
 func readLimited(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, identityBytesMax+1))
 	if err == nil && len(data) > identityBytesMax {
-		err = errors.New("it is larger than any identity")
+		err = &Fail{Code: NoMatchingKey, Message: "it is larger than any identity", Hint: "name the recovery kit with --identity-file"}
 	}
 	return data, err
 }

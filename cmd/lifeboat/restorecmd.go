@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,14 @@ func (a *app) restoreCommand() *cobra.Command {
 	fl.BoolVar(&f.sync, "sync", false, "wait at the end until the target's file system has flushed everything to disk")
 	fl.IntVar(&f.workers, "workers", 0, "files written at once")
 	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
+		for _, flag := range []string{"snapshot", "at"} {
+			if c.Flags().Changed(flag) && c.Flags().Lookup(flag).Value.String() == "" {
+				return nil, false, &Fail{Code: Usage, Message: "--" + flag + " is empty", Hint: "leave it out for the latest"}
+			}
+		}
+		if f.workers < 0 {
+			return nil, false, &Fail{Code: Usage, Message: "--workers must not be negative", Hint: "leave it out for the default"}
+		}
 		name := ""
 		if len(args) == 1 {
 			name = args[0]
@@ -283,6 +292,8 @@ func explainRestore(err error) error {
 		return &Fail{Code: NoSpace, Message: err.Error(), Hint: "free space or choose another target; go on with --resume", Err: err}
 	case errors.Is(err, restore.ErrReadOnly), errors.Is(err, restore.ErrDenied):
 		return &Fail{Code: TargetRefused, Message: err.Error(), Hint: "choose a target that this user may write", Err: err}
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ELOOP):
+		return &Fail{Code: TargetRefused, Message: err.Error(), Hint: "choose an empty or new directory", Err: err}
 	case errors.Is(err, restore.ErrNoMatch):
 		return &Fail{Code: NoRecoveryPoint, Message: err.Error(), Hint: "look for it with: lifeboat find PATTERN", Err: err}
 	case errors.Is(err, restore.ErrOptions):

@@ -64,6 +64,9 @@ func (a *app) snapshots(ctx context.Context, names []string, f snapshotsFlags) (
 	if err != nil {
 		return nil, false, err
 	}
+	if f.last < 0 {
+		return nil, false, &Fail{Code: Usage, Message: "--last must not be negative", Hint: "such as --last 4"}
+	}
 	keep, err := a.snapshotFilter(names, f)
 	if err != nil {
 		return nil, false, err

@@ -96,7 +96,7 @@ func ofWorkload(all []repo.Snapshot, name string) ([]repo.Snapshot, error) {
 	if len(out) > 0 {
 		return out, nil
 	}
-	hint := "the repository holds no snapshots that can be read with these keys"
+	hint := "the repository holds no snapshots that can be read with these keys; take one with: lifeboat backup"
 	if names := workloadsOf(all); len(names) > 0 {
 		hint = "there are: " + strings.Join(names, ", ")
 	}

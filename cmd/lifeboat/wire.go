@@ -270,6 +270,10 @@ func (a *app) addIdentity(opt *repo.Options, label string, secret config.Secret)
 }
 
 func (a *app) badIdentity(label string, err error) error {
+	var asked *Fail // the passphrase could not be had
+	if errors.As(err, &asked) {
+		return &Fail{Code: asked.Code, Message: fmt.Sprintf("identity %s: %v", label, asked), Hint: "give it on a terminal, or with --passphrase-file FILE", Err: err}
+	}
 	hint := "name a recovery kit or an age identity file with --identity-file"
 	switch {
 	case errors.Is(err, seal.ErrPassphrase):
@@ -304,7 +308,9 @@ func (a *app) explainOpen(err error) error {
 		return &Fail{Code: NoMatchingKey, Message: err.Error(), Hint: "name the recovery kit of this repository with --identity-file", Err: err}
 	case errors.Is(err, storage.ErrUnreachable):
 		return &Fail{Code: RegionUnreachable, Message: err.Error(), Err: err}
-	case errors.Is(err, repo.ErrNoRepository), errors.Is(err, storage.ErrNoBucket):
+	case errors.Is(err, storage.ErrNoBucket):
+		return &Fail{Code: RepoNotFound, Message: err.Error(), Hint: "the bucket or directory must exist: check the URL, and whether the disk is mounted", Err: err}
+	case errors.Is(err, repo.ErrNoRepository):
 		return &Fail{Code: RepoNotFound, Message: err.Error(), Err: err}
 	}
 	return err

@@ -109,8 +109,5 @@ func newNonce() string {
 
 // put stores an object whose name carries its hash.
 func put(ctx context.Context, s storage.Store, key string, data []byte) error {
-	if err := s.Put(ctx, key, data, sha256.Sum256(data)); err != nil {
-		return fmt.Errorf("put %s: %w", key, err)
-	}
-	return nil
+	return s.Put(ctx, key, data, sha256.Sum256(data)) // its error names the key
 }

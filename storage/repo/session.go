@@ -299,7 +299,7 @@ func (s *Session) checkGC(ctx context.Context, c *claim) error {
 		return fmt.Errorf("list gc/: %w", err)
 	}
 	if err := storage.CheckListing("gc/", infos); err != nil {
-		return fmt.Errorf("list gc/: %w", err)
+		return err
 	}
 	if len(infos) > 1 {
 		return fmt.Errorf("gc/ holds %s: written by a newer lifeboat, which must be used here", infos[0].Key)

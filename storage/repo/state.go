@@ -122,11 +122,11 @@ func (s *State) DataIdentityPath() (string, bool) {
 func (s *State) addKeys(k *Keys) error {
 	meta, err := seal.ParseIdentity(s.f.MetaKey)
 	if err != nil {
-		return fmt.Errorf("read writer state: %w", err)
+		return s.damaged(err)
 	}
 	d, err := seal.ParseDomain(s.f.Domain)
 	if err != nil {
-		return fmt.Errorf("read writer state: %w", err)
+		return s.damaged(err)
 	}
 	k.meta, k.Domain = append(k.meta, meta), &d
 	return s.addOlderKeys(k)
@@ -135,9 +135,14 @@ func (s *State) addKeys(k *Keys) error {
 func (s *State) signKey() (seal.SigningKey, error) {
 	k, err := seal.ParseSigningKey(s.f.SignKey)
 	if err != nil {
-		return k, fmt.Errorf("read writer state: %w", err)
+		return k, s.damaged(err)
 	}
 	return k, nil
+}
+
+// damaged says which file is damaged, and what to do.
+func (s *State) damaged(err error) error {
+	return fmt.Errorf("read writer state %s: %w; move it away and run `lifeboat host enroll`", filepath.Join(s.dir, stateName), err)
 }
 
 // sawTrust remembers the newest trust statement, so that an older one shown

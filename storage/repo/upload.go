@@ -186,7 +186,7 @@ func (u *uploader) store(sealed pack.Sealed) error {
 			if cause := context.Cause(u.ctxs[c]); cause != nil {
 				err = cause
 			}
-			return fmt.Errorf("put %s: %w", key, err)
+			return err // it names the key
 		}
 		u.s.r.opt.Events.stored(c.Name, int64(len(sealed.Bytes)))
 		return nil
@@ -307,7 +307,7 @@ func (s *Session) putAll(ctx context.Context, key string, data []byte) {
 	sum := sha256.Sum256(data)
 	s.each(ctx, func(ctx context.Context, c *claim) error {
 		if err := c.Store.Put(ctx, key, data, sum); err != nil {
-			return fmt.Errorf("put %s: %w", key, err)
+			return err // it names the key
 		}
 		s.r.opt.Events.stored(c.Name, int64(len(data)))
 		return nil
