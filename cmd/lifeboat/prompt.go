@@ -79,7 +79,7 @@ func (a *app) passphrase(what string) (config.Secret, error) {
 	if a.opt.PassphraseFile != "" {
 		data, err := config.ReadSecretFile(a.opt.PassphraseFile, a.getenv)
 		if err != nil {
-			return config.Secret{}, fmt.Errorf("read passphrase: %w", err)
+			return config.Secret{}, &Fail{Code: Usage, Message: fmt.Sprintf("read passphrase: %v", err), Hint: "name the file with --passphrase-file", Err: err}
 		}
 		return config.NewSecret([]byte(strings.TrimRight(string(data), "\r\n"))), nil
 	}

@@ -92,6 +92,9 @@ func (a *app) repoRegions() (regionSet, error) {
 	seen := map[string]bool{}
 	for _, text := range a.opt.Repos {
 		spec, err := a.regionSpec(config.Region{URL: text})
+		if err == nil && spec.S3 != nil && !bucketName(spec.S3.Bucket) {
+			err = fmt.Errorf("%s: %q cannot be the name of a bucket", withoutUser(text), spec.S3.Bucket)
+		}
 		if err != nil {
 			return regionSet{}, &Fail{Code: Usage, Message: err.Error(), Hint: "such as --repo file:///mnt/dr or --repo 's3://bucket/prefix?region=eu-central-1'"}
 		}
@@ -104,6 +107,16 @@ func (a *app) repoRegions() (regionSet, error) {
 	}
 	set.Required = min(2, len(set.Regions))
 	return set, nil
+}
+
+// bucketName holds a name against the rules that all S3 servers share: 3 to 63
+// lower-case letters, digits, dots and hyphens, a letter or digit at both ends.
+func bucketName(name string) bool {
+	if len(name) < 3 || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return false
+	}
+	ends := "abcdefghijklmnopqrstuvwxyz0123456789"
+	return strings.Contains(ends, name[:1]) && strings.Contains(ends, name[len(name)-1:])
 }
 
 // repoName makes a region name out of a URL: bucket for S3, folder for files.

@@ -140,7 +140,26 @@ func (a *app) openRepo(ctx context.Context, need access) (*repo.Repo, regionSet,
 		return nil, set, a.explainOpen(err)
 	}
 	a.onClose(r.Close)
+	a.warnAlone(r)
 	return r, set, a.checkKeys(r, need)
+}
+
+// warnAlone tells what is odd about the journal when one region is all there is
+// to ask: a gap there may hide the newest recovery points. With several regions
+// check compares them.
+func (a *app) warnAlone(r *repo.Repo) {
+	var usable []*repo.Place
+	for _, p := range r.Places() {
+		if p.Usable() {
+			usable = append(usable, p)
+		}
+	}
+	if len(usable) != 1 {
+		return
+	}
+	for _, err := range usable[0].Problems() {
+		a.warn("journal_gap", fmt.Sprintf("region %s: %v; newer recovery points may be missing here", usable[0].Name, err), "region", usable[0].Name)
+	}
 }
 
 func (a *app) repoOptions(ctx context.Context, set *regionSet, need access) (repo.Options, error) {
@@ -309,9 +328,14 @@ func (a *app) explainOpen(err error) error {
 	case errors.Is(err, storage.ErrUnreachable):
 		return &Fail{Code: RegionUnreachable, Message: err.Error(), Err: err}
 	case errors.Is(err, storage.ErrNoBucket):
-		return &Fail{Code: RepoNotFound, Message: err.Error(), Hint: "the bucket or directory must exist: check the URL, and whether the disk is mounted", Err: err}
+		return &Fail{Code: RepoNotFound, Message: err.Error(), Hint: "the bucket or directory must exist: check the URL, and whether the disk is mounted; a new repository is made with: lifeboat init", Err: err}
 	case errors.Is(err, repo.ErrNoRepository):
 		return &Fail{Code: RepoNotFound, Message: err.Error(), Err: err}
+	case storage.IsSlowDown(err):
+		return &Fail{Code: TempFail, Message: err.Error(), Err: err}
+	}
+	if f := classify(err); f != nil && (f.Code == Failed || storage.IsTemporary(err)) && !errors.Is(err, storage.ErrDenied) && !errors.Is(err, storage.ErrReadOnly) {
+		return &Fail{Code: RegionUnreachable, Message: err.Error(), Hint: "no region gave a sensible answer: check the URLs, and what stands between", Err: err}
 	}
 	return err
 }

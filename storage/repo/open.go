@@ -253,7 +253,10 @@ func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
 		out = append(out, doc)
 	}
 	if len(out) == 0 {
-		return nil, errors.Join(fmt.Errorf("read trust statements: %w", storage.ErrNotFound), last)
+		if last == nil {
+			last = storage.ErrNotFound
+		}
+		return nil, fmt.Errorf("read trust statements: %w", last)
 	}
 	return out, nil
 }

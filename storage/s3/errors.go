@@ -85,7 +85,7 @@ func explainResponse(r minio.ErrorResponse) error {
 	case "NoSuchKey", "NoSuchVersion", "NotFound":
 		return fmt.Errorf("%w: %w", storage.ErrNotFound, err)
 	case "NoSuchBucket", "InvalidBucketName":
-		return fmt.Errorf("%w: %w", storage.ErrNoBucket, err)
+		return fmt.Errorf("%w: bucket %q: %w", storage.ErrNoBucket, r.BucketName, err)
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "StorageFull", "InsufficientStorage", "NoSpaceLeft":
 		return fmt.Errorf("%w: %w", storage.ErrNoSpace, err)
 	case "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "InvalidRegion",
