@@ -334,7 +334,7 @@ func (a *app) explainOpen(err error) error {
 	case storage.IsSlowDown(err):
 		return &Fail{Code: TempFail, Message: err.Error(), Err: err}
 	}
-	if f := classify(err); f != nil && (f.Code == Failed || storage.IsTemporary(err)) && !errors.Is(err, storage.ErrDenied) && !errors.Is(err, storage.ErrReadOnly) {
+	if f := classify(err); errors.Is(err, repo.ErrNoUsable) && (f.Code == Failed || storage.IsTemporary(err)) && !errors.Is(err, storage.ErrDenied) && !errors.Is(err, storage.ErrReadOnly) {
 		return &Fail{Code: RegionUnreachable, Message: err.Error(), Hint: "no region gave a sensible answer: check the URLs, and what stands between", Err: err}
 	}
 	return err

@@ -462,8 +462,15 @@ func (r *Repo) nothing(extra error) error {
 	if extra != nil {
 		all = append(all, extra)
 	}
-	return fmt.Errorf("no usable region: %w", errors.Join(all...))
+	return &noUsable{errors.Join(all...)}
 }
+
+// noUsable is ErrNoUsable with the reasons of all regions.
+type noUsable struct{ reasons error }
+
+func (e *noUsable) Error() string        { return ErrNoUsable.Error() + ": " + e.reasons.Error() }
+func (e *noUsable) Unwrap() error        { return e.reasons }
+func (e *noUsable) Is(target error) bool { return target == ErrNoUsable }
 
 // openKeys unwraps what the given identities open and adds the host's own keys.
 func (r *Repo) openKeys(ctx context.Context) error {

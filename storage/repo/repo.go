@@ -35,6 +35,7 @@ var (
 	ErrNoRepository    = errors.New("no repository here")
 	ErrWrongRepository = errors.New("this is another repository")
 	ErrNotMember       = errors.New("region is not a member as it is")
+	ErrNoUsable        = errors.New("no usable region")
 	ErrNotEmpty        = errors.New("the region is not empty")
 	ErrNoKey           = errors.New("no supplied key opens this repository")
 	ErrNoSnapshot      = errors.New("no such recovery point")
