@@ -162,7 +162,7 @@ type Sandbox struct {
 }
 
 // Check is one command of a drill. It runs in the restored tree, without a
-// shell, and passes when it exits 0 within Timeout.
+// shell, and passes when it exits 0 within Timeout. What it has started ends with it.
 type Check struct {
 	Name    string   `json:"name" form:"title" jsonschema:"required" doc:"what is proved"`
 	Run     []string `json:"run" jsonschema:"required" doc:"command and arguments; no shell"`

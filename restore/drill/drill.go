@@ -7,14 +7,12 @@
 package drill
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,10 +36,9 @@ const (
 )
 
 const (
-	reportSchema    = "lifeboat.drill/v1"
-	messageMax      = 2048 // bytes of one message in a report
-	differencesMax  = 100  // differences a report names; all are counted
-	checkTimeoutMax = 24 * time.Hour
+	reportSchema   = "lifeboat.drill/v1"
+	messageMax     = 2048 // bytes of one message in a report
+	differencesMax = 100  // differences a report names; all are counted
 )
 
 // Report is the evidence of one drill.
@@ -377,46 +374,6 @@ func (d *run) verify(ctx context.Context) error {
 	}
 	return nil
 }
-
-// command runs one check in the restored tree, with a bare environment.
-func (d *run) command(ctx context.Context, c Check) Assertion {
-	began := d.opt.Now()
-	ctx, cancel := context.WithTimeout(ctx, min(max(c.Timeout, time.Second), checkTimeoutMax))
-	defer cancel()
-	argv := slices.Clone(c.Run)
-	for i := range argv {
-		argv[i] = strings.ReplaceAll(argv[i], "{{ .Target }}", d.target)
-	}
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir = d.target
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=" + d.target, "LIFEBOAT_DRILL_TARGET=" + d.target}
-	cmd.WaitDelay = time.Second
-	var out tail
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	a := Assertion{Name: c.Name, Type: "command", OK: err == nil, Actual: out.String(), DurationMS: d.opt.Now().Sub(began).Milliseconds()}
-	if err != nil {
-		a.Message = err.Error()
-		if ctx.Err() != nil {
-			a.Message = "took too long"
-		}
-	}
-	return a
-}
-
-// tail keeps the end of what a command prints.
-type tail struct{ b bytes.Buffer }
-
-// Write keeps the last messageMax bytes.
-func (t *tail) Write(p []byte) (int, error) {
-	t.b.Write(p)
-	if extra := t.b.Len() - messageMax; extra > 0 {
-		t.b.Next(extra)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return strings.TrimSpace(t.b.String()) }
 
 // cleanUp removes the sandbox. A tree that holds directories without write
 // permission is opened up first.
