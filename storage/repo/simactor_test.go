@@ -36,13 +36,13 @@ type simActor struct {
 	name   string
 	host   *simHost
 	rng    *rand.Rand
-	shared bool // another run of the host was on when this one began
+	shared bool // guarded by w.mu: another run of the host was on when this one began
 	sync   bool // it copies; others take snapshots
 	gentle bool // no accidents of its own making
 	only   int  // the one workload of its session, or -1
 
-	dead bool              // killed; every request fails from then on
-	done bool              // its goroutine has ended
+	dead bool              // guarded by w.mu: killed; every request fails from then on
+	done bool              // guarded by w.mu: its goroutine has ended
 	err  error             // how
 	disk map[string][]byte // what its host's disk held when it died
 }
@@ -80,6 +80,18 @@ func (w *simWorld) startOn(h *simHost, replicator, gentle bool) *simActor {
 		a.err, a.done = err, true
 	}()
 	return a
+}
+
+func (a *simActor) alive() bool {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	return !a.dead
+}
+
+func (a *simActor) isShared() bool {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	return a.shared
 }
 
 // regions gives the regions as this actor reaches them.
@@ -133,8 +145,10 @@ func (a *simActor) replicate(ctx context.Context, r *repo.Repo) error {
 			continue
 		}
 		for _, g := range plan.Gaps {
-			if g.Region == one.Region && !a.dead {
+			if g.Region == one.Region && a.alive() {
+				a.w.mu.Lock()
 				a.w.count.syncs += len(g.Snapshots)
+				a.w.mu.Unlock()
 				a.w.claim(a, g.Snapshots, g.Region, gens)
 			}
 		}
@@ -158,7 +172,7 @@ func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 	s.ShrinkBuffers(simPackBytes)
 	end := a.rng.IntN(10)
 	defer func() {
-		if a.dead || end == 0 && !a.gentle {
+		if !a.alive() || end == 0 && !a.gentle {
 			err = errors.Join(err, s.Abandon())
 			return
 		}
@@ -226,7 +240,7 @@ func (a *simActor) commit(ctx context.Context, r *repo.Repo, s *repo.Session) er
 	}
 	a.w.mu.Unlock()
 	for _, res := range c.Regions {
-		if res.State == "committed" && !a.dead {
+		if res.State == "committed" && a.alive() {
 			a.w.claim(a, c.IDs, res.Name, gens)
 		}
 	}
@@ -424,7 +438,7 @@ func (a *simActor) real(ctx context.Context, r *repo.Repo, s *repo.Session) (*re
 	for i := range 3 + a.rng.IntN(5) {
 		files[fmt.Sprintf("d%d/f%d", i%2, i)] = fmt.Appendf(nil, "file %d version %d", i, a.rng.IntN(3))
 	}
-	if a.shared {
+	if a.isShared() {
 		dir += a.name // another run must not see it change
 	}
 	if err := writeFiles(dir, files); err != nil {

@@ -130,6 +130,6 @@ func losePacks(w *simWorld) {
 			w.fail("%v", err)
 		}
 		delete(w.oracle.proved, r.name)
-		r.dirty = true
+		w.soil(r)
 	}
 }

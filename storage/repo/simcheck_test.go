@@ -125,27 +125,40 @@ func (w *simWorld) claim(a *simActor, snapshots []string, region string, before 
 	w.oracle.mu.Lock()
 	defer w.oracle.mu.Unlock()
 	for _, id := range snapshots {
-		w.count.acked++
 		w.oracle.claims = append(w.oracle.claims, simClaim{id: id, region: region, gen: now[region].gen})
 	}
-	w.oracle.markDirty(region)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count.acked += len(snapshots)
+	for _, r := range w.regions {
+		r.dirty = r.dirty || r.name == region
+	}
 }
 
-func (o *simOracle) markDirty(region string) {
-	for _, r := range o.w.regions {
-		if r.name == region {
-			r.dirty = true
+// soil has a region judged again.
+func (w *simWorld) soil(r *simRegion) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.dirty = true
+}
+
+// soiled gives the regions that are to be judged again, once.
+func (w *simWorld) soiled() (out []*simRegion) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.regions {
+		if r.dirty {
+			r.dirty = false
+			out = append(out, r)
 		}
 	}
+	return out
 }
 
 // check judges each region whose journal changed, from that region alone.
 func (w *simWorld) check() {
-	for _, r := range w.regions {
-		if r.dirty {
-			r.dirty = false
-			w.oracle.region(r)
-		}
+	for _, r := range w.soiled() {
+		w.oracle.region(r)
 	}
 	if w.oracle.forks != "" {
 		w.fail("%s", w.oracle.forks)

@@ -25,10 +25,12 @@ var (
 type simRegion struct {
 	name, nonce string
 	mem         *storetest.Mem
-	gen         int  // rollbacks and wipes so far
-	wiped       bool // and not restored since
 	copies      []*storetest.Mem
-	dirty       bool
+
+	// Guarded by simWorld.mu; only the scheduler changes gen and wiped.
+	gen   int  // rollbacks and wipes so far
+	wiped bool // and not restored since
+	dirty bool // its journal is to be judged again
 }
 
 // simCall is one request of one actor, waiting to be served.
@@ -168,7 +170,7 @@ func (s *simStore) Delete(ctx context.Context, key string) error {
 func (w *simWorld) serve(c *simCall) {
 	if w.blocked[blockKey{c.actor.host.name, c.region.name}] {
 		if c.op == storetest.Put && w.chance(w.weather.late) {
-			w.flying = append(w.flying, c)
+			w.fly(c)
 		}
 		c.err = storage.Temporary(storage.ErrUnreachable)
 		return
@@ -200,7 +202,7 @@ func (w *simWorld) servePut(c *simCall) {
 		c.err = storage.Temporary(errSimUnknown)
 		w.note("  landed, no answer")
 	case w.chance(h.late):
-		w.flying = append(w.flying, c)
+		w.fly(c)
 		c.err = storage.Temporary(errSimUnknown)
 		w.note("  late")
 	case w.chance(h.silent) && !strings.HasSuffix(c.key, storage.SentinelName):
@@ -222,7 +224,7 @@ func (w *simWorld) place(r *simRegion, key string, data []byte) {
 		w.fail("%v", err)
 	}
 	if strings.HasPrefix(key, storage.JournalPrefix) {
-		r.dirty = true
+		w.soil(r)
 	}
 }
 

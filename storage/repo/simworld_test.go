@@ -58,7 +58,9 @@ type simWorld struct {
 	broken  func(w *simWorld, c *simCall) bool // a rule of the store that is broken on purpose
 	evil    func(w *simWorld)                  // another one, run at each step
 
-	mu      sync.Mutex // pending, log, failed, said
+	// mu guards what the scheduler and the runs share: pending, flying, actors, steps,
+	// log, failed, count, clock, and of regions and actors what says so there.
+	mu      sync.Mutex
 	pending []*simCall
 	flying  []*simCall
 	actors  []*simActor
@@ -273,7 +275,7 @@ func (w *simWorld) now() time.Time {
 
 // run lets runs begin and requests be served until the budget is spent.
 func (w *simWorld) run(runs int) {
-	for w.steps = 0; w.steps < simStepsMax && !w.bad(); w.steps++ {
+	for ; w.steps < simStepsMax && !w.bad(); w.next() {
 		synctest.Wait()
 		w.reap()
 		for len(w.actors) < simActorsMax && w.started < runs && (len(w.actors) == 0 || w.chance(0.02)) {
@@ -288,15 +290,23 @@ func (w *simWorld) run(runs int) {
 	w.stop()
 }
 
+func (w *simWorld) next() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.steps++
+}
+
 // step serves one request, or lets time pass, or something happen.
 func (w *simWorld) step() {
 	w.happen()
+	synctest.Wait() // for those whose requests it ended
 	if w.evil != nil {
 		w.evil(w)
 	}
 	c := w.pick()
 	if c == nil {
 		time.Sleep(61 * time.Second) // nobody asks: they wait for the clock
+		synctest.Wait()
 		w.check()
 		return
 	}
@@ -309,6 +319,7 @@ func (w *simWorld) step() {
 		}
 		close(c.done)
 	}
+	synctest.Wait() // what the answer led to is part of what is judged
 	w.check()
 }
 
@@ -344,14 +355,9 @@ func (w *simWorld) pick() *simCall {
 // happen is what befalls the world on its own.
 func (w *simWorld) happen() {
 	f := &w.weather
-	if len(w.flying) > 0 && w.chance(0.02) {
-		i := w.rng.IntN(len(w.flying))
-		c := w.flying[i]
-		w.flying = slices.Delete(w.flying, i, i+1)
-		if w.chance(0.8) {
-			w.note("lands late: %v", c)
-			w.land(c)
-		}
+	if c := w.arrived(); c != nil && w.chance(0.8) {
+		w.note("lands late: %v", c)
+		w.land(c)
 	}
 	if w.chance(f.part) {
 		k := blockKey{w.hosts[w.rng.IntN(len(w.hosts))].name, w.anyRegion().name}
@@ -379,6 +385,26 @@ func (w *simWorld) happen() {
 	}
 }
 
+// arrived takes one of the puts that are still under way, now and then.
+func (w *simWorld) arrived() *simCall {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.flying) == 0 || !w.chance(0.02) {
+		return nil
+	}
+	i := w.rng.IntN(len(w.flying))
+	c := w.flying[i]
+	w.flying = slices.Delete(w.flying, i, i+1)
+	return c
+}
+
+// fly lets a put be under way that nobody waits for any more.
+func (w *simWorld) fly(c *simCall) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flying = append(w.flying, c)
+}
+
 func (w *simWorld) anyRegion() *simRegion { return w.regions[w.rng.IntN(len(w.regions))] }
 
 // rollBack brings an older copy of a region back under the same incarnation.
@@ -391,9 +417,8 @@ func (w *simWorld) rollBack(r *simRegion) {
 	w.note("%s goes back to copy %d of %d", r.name, i, len(r.copies))
 	r.mem = r.copies[i].Clone()
 	r.copies = r.copies[:i+1]
-	r.wiped = false
 	w.count.rolls++
-	w.lostAll(r)
+	w.lostAll(r, false)
 }
 
 // wipe empties a region. One region at least is left whole.
@@ -404,18 +429,18 @@ func (w *simWorld) wipe(r *simRegion) {
 		}
 	}
 	w.note("%s is wiped", r.name)
-	r.mem, r.wiped = storetest.Memory(), true
+	r.mem = storetest.Memory()
 	w.count.wipes++
-	w.lostAll(r)
+	w.lostAll(r, true)
 }
 
-func (w *simWorld) lostAll(r *simRegion) {
-	r.gen++
-	r.dirty = true
-	w.flying = slices.DeleteFunc(w.flying, func(c *simCall) bool { return c.region == r })
+func (w *simWorld) lostAll(r *simRegion, wiped bool) {
 	w.oracle.forget(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	r.gen++
+	r.wiped, r.dirty = wiped, true
+	w.flying = slices.DeleteFunc(w.flying, func(c *simCall) bool { return c.region == r })
 	w.pending = slices.DeleteFunc(w.pending, func(c *simCall) bool {
 		if c.region != r || c.op != storetest.Put {
 			return false
@@ -448,7 +473,7 @@ func (w *simWorld) crash(c *simCall) {
 			case 0:
 				w.land(o)
 			case 1:
-				w.flying = append(w.flying, o)
+				w.fly(o)
 			}
 		}
 		o.err = errSimCrashed
@@ -476,7 +501,7 @@ func (w *simWorld) reap() {
 // bury puts a dead process's disk back to what it was when it died. What
 // processes of the same host write meanwhile stays.
 func (w *simWorld) bury(a *simActor, left []*simActor) {
-	alone := !slices.ContainsFunc(left, func(o *simActor) bool { return o.host == a.host }) && !a.shared
+	alone := !slices.ContainsFunc(left, func(o *simActor) bool { return o.host == a.host }) && !a.isShared()
 	if a.disk != nil && alone {
 		for _, sub := range []string{"state", "cache"} {
 			files := map[string][]byte{}
@@ -514,6 +539,7 @@ func (w *simWorld) stop() {
 			w.serve(c)
 		}
 		close(c.done)
+		synctest.Wait()
 		if !w.bad() {
 			w.check()
 		}
