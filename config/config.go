@@ -119,6 +119,7 @@ type Workload struct {
 	Objectives  Objectives        `json:"objectives,omitzero" doc:"what was promised"`
 	Schedule    *Schedule         `json:"schedule,omitempty" doc:"when to take snapshots; none: only by hand"`
 	Volume      *Volume           `json:"volume,omitempty" doc:"the files of a volume"`
+	AllowEmpty  bool              `json:"allow_empty,omitempty" doc:"it may hold no files at all; otherwise a drill that restores none fails"`
 }
 
 // Volume is a set of directory trees.

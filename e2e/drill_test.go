@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,11 @@ type drillReport struct {
 		MS int64 `json:"measured_ms"`
 	} `json:"rto"`
 	Reasons []string `json:"reasons"`
-	Stored  []string `json:"stored_in"`
+	Lacks   struct {
+		Unreadable int64    `json:"unreadable"`
+		Items      []string `json:"items"`
+	} `json:"lacks"`
+	Stored []string `json:"stored_in"`
 }
 
 // drill runs a drill.
@@ -208,6 +213,59 @@ func TestDrillFails(t *testing.T) {
 	s.configure(t)
 	if d := s.drill(t, 5, "nightly"); d.Outcome != "missed_objective" {
 		t.Errorf("an RTO of a millisecond: %+v", d)
+	}
+}
+
+// TestDrillIncomplete: a drill of a snapshot that does not hold all of its source
+// does not pass, names what is missing, and keeps status from being green. One in
+// which no file could be read proves nothing.
+func TestDrillIncomplete(t *testing.T) {
+	t.Parallel()
+	harness.Needs(t, harness.IsRoot(), "root, to become another user")
+	s := newSite(t, "a", "b")
+	putFile(t, s.source("open"), []byte("everybody reads this"))
+	putFile(t, s.source("closed"), []byte("root's own"))
+	if err := errors.Join(os.Chmod(s.source("open"), 0o644), os.Chmod(s.source("closed"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(t)
+	give(t, plainUser, s.Home, s.Path("regions"), s.Path("config"), s.Path("state"), s.Path("cache"), s.Path("run"), s.Path("tmp"), s.Path("lifeboat.yaml"))
+	for _, dir := range []string{"lifeboat-state", "lifeboat-cache", "kit"} {
+		if err := os.Mkdir(s.Path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		give(t, plainUser, s.Path(dir))
+	}
+	plain := func(want int, args ...string) *harness.Result {
+		t.Helper()
+		code, stdout, stderr := asPlainUser(t, s, args...)
+		if code != want {
+			t.Fatalf("%q: exit %d, want %d: %s %s", args, code, want, stdout, stderr)
+		}
+		return &harness.Result{Stdout: []byte(stdout)}
+	}
+	drill := func(want int) (d drillReport) {
+		t.Helper()
+		dataOf(t, plain(want, "drill", "run", "--json"), &d)
+		return d
+	}
+	plain(0, "init", "--yes", "--kit", s.Path("kit/kit.txt"), "--drills-here")
+	plain(3, "backup", "files")
+	if d := drill(3); d.Outcome != "incomplete" || d.Files != 1 || d.Lacks.Unreadable != 1 || len(d.Lacks.Items) != 1 || !strings.Contains(d.Lacks.Items[0], "/closed") {
+		t.Errorf("%+v", d)
+	}
+	if out := string(plain(3, "drill", "run").Stdout); strings.Contains(out, "PASSED") || !strings.Contains(out, "INCOMPLETE") || !strings.Contains(out, "closed") {
+		t.Errorf("shown as %s", out)
+	}
+	if out := string(plain(6, "status", "--check", "--json").Stdout); !strings.Contains(out, "drill_incomplete") {
+		t.Errorf("status does not say so: %s", out)
+	}
+	if err := os.Remove(s.source("open")); err != nil {
+		t.Fatal(err)
+	}
+	plain(3, "backup", "files")
+	if d := drill(4); d.Outcome != "failed" || !strings.Contains(strings.Join(d.Reasons, " "), "nothing was restored") {
+		t.Errorf("%+v", d)
 	}
 }
 

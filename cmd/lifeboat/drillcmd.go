@@ -39,7 +39,8 @@ func (a *app) drillRunCommand() *cobra.Command {
 		Use: "run [NAME]", Short: "Restore into a sandbox, verify it and measure the recovery time", Args: cobra.MaximumNArgs(1),
 		Long: "Restore into a sandbox without any local cache, compare every file with the catalog, run the configured\n" +
 			"commands, and measure the recovery time by phase. The report is signed and kept in every region.\n" +
-			"Exit 4 when something failed to verify, 5 when an objective was missed.",
+			"Exit 4 when something failed to verify or nothing was restored, 3 when the snapshot does not hold all of\n" +
+			"its source, 5 when an objective was missed.",
 		Example: "  lifeboat drill run\n  lifeboat drill run nightly-files\n  lifeboat drill run --workload files --region iad --identity-file kit.txt", ValidArgsFunction: a.completeDrills,
 	}
 	c.Flags().StringVar(&f.workload, "workload", "", "drill this workload, with or without a configured drill")
@@ -65,6 +66,7 @@ type drillPlan struct {
 	verify         []config.Check
 	key            config.DrillKey
 	sandbox        string
+	allowEmpty     bool
 	flags          drillFlags
 }
 
@@ -76,7 +78,7 @@ func (a *app) drillPlans(args []string, f drillFlags) ([]drillPlan, error) {
 	}
 	var out []drillPlan
 	add := func(d *config.Drill, w *config.Workload) {
-		p := drillPlan{name: "by-hand", workload: w.Name, from: config.DrillFrom{Region: config.RegionAny, Point: config.PointLatest}, flags: f,
+		p := drillPlan{name: "by-hand", workload: w.Name, from: config.DrillFrom{Region: config.RegionAny, Point: config.PointLatest}, flags: f, allowEmpty: w.AllowEmpty,
 			sandbox: orElse(f.sandbox, filepath.Join(a.stateDir(), "drills"))}
 		if d != nil {
 			p.name, p.from, p.objectives, p.verify, p.key, p.sandbox = d.Name, d.From, d.Objectives, d.Verify, d.Key, orElse(f.sandbox, d.Sandbox.Path)
@@ -179,7 +181,7 @@ func (a *app) drill1(ctx context.Context, p drillPlan) (*drill.Report, []string,
 func (a *app) drillOptions(ctx context.Context, r *repo.Repo, set regionSet, p drillPlan) (drill.Options, error) {
 	region := a.drillRegion(r, p)
 	opt := drill.Options{ID: newRunID(a.now()), Name: p.name, Workload: p.workload, Region: region, RegionRule: orElse(p.from.Region, config.RegionAny), Sandbox: p.sandbox, Keep: p.flags.keep,
-		RTO: time.Duration(p.objectives.RTO), RPO: time.Duration(p.objectives.RPO), Version: release, Host: a.hostName(), Refuse: a.drillRefuses(set), Now: a.now,
+		RTO: time.Duration(p.objectives.RTO), RPO: time.Duration(p.objectives.RPO), Version: release, Host: a.hostName(), Refuse: a.drillRefuses(set), Now: a.now, AllowEmpty: p.allowEmpty,
 		Random: p.from.Point == config.PointRandom, Within: time.Duration(p.from.Within), Fetched: func() map[string]int64 { return a.traffic.downloaded() }, Phase: a.progress.phase}
 	if p.flags.random > 0 {
 		opt.Random, opt.Within = true, p.flags.random
@@ -339,8 +341,13 @@ func drillVerdict(rep drill.Report) error {
 		return nil
 	case drill.MissedObjective:
 		return &Fail{Code: ObjectiveMissed, Message: text, Hint: "the restore works; make it faster or more frequent, or promise less"}
+	case drill.Incomplete:
+		return &Fail{Code: Partial, Message: text, Hint: "the restore works, and what it lacks was never stored: mend what the report names, run: lifeboat backup " + rep.Workload + ", then drill again"}
 	case drill.NotRun:
 		return &Fail{Code: Failed, Message: text, Hint: "nothing was proved; mend the reason and run it again"}
+	}
+	if rep.Empty {
+		return &Fail{Code: VerifyFailed, Message: text, Hint: "see whether the workload's paths are mounted and readable, run: lifeboat backup " + rep.Workload + ", and drill again; a workload that may be empty says so with allow_empty: true"}
 	}
 	return &Fail{Code: VerifyFailed, Message: text, Hint: "this recovery point cannot be trusted from here; run: lifeboat check --read-data=all"}
 }
@@ -384,6 +391,15 @@ func drillText(p *page, r drill.Report) {
 	for _, reason := range r.Reasons {
 		p.line("  %s", reason)
 	}
+	if r.Lacks == nil {
+		return
+	}
+	for _, item := range r.Lacks.Items {
+		p.line("    %s", item)
+	}
+	if more := int64(r.Lacks.Total()) - int64(len(r.Lacks.Items)); more > 0 {
+		p.line("    and %d more; see: lifeboat ls -R %s", more, r.Snapshot)
+	}
 }
 
 func ofObjective(o drill.Objective) string {
@@ -399,6 +415,8 @@ func outcomeMark(p *page, o drill.Outcome) string {
 		return p.mark(markOK, "PASSED")
 	case drill.MissedObjective:
 		return p.mark(markRisk, "MISSED OBJECTIVE")
+	case drill.Incomplete:
+		return p.mark(markRisk, "RESTORED, BUT INCOMPLETE")
 	case drill.NotRun:
 		return p.mark(markUnknown, "NOT RUN")
 	}

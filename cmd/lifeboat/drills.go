@@ -20,6 +20,7 @@ func reports(r *repo.Repo) []drill.Report {
 }
 
 // drilledPoints says when each snapshot was last proved by a drill that passed.
+// A drill of an incomplete snapshot proves only what is in it.
 func drilledPoints(r *repo.Repo) map[string]time.Time {
 	out := map[string]time.Time{}
 	for _, rep := range reports(r) {

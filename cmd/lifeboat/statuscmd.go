@@ -118,6 +118,14 @@ func (a *app) status(ctx context.Context, names []string) (*statusData, error) {
 	return d, nil
 }
 
+// lacking counts what the drilled snapshot does not hold of its source.
+func lacking(rep drill.Report) uint64 {
+	if rep.Lacks == nil {
+		return 0
+	}
+	return rep.Lacks.Total()
+}
+
 // gatherFacts turns what the repository shows into what the evaluator wants.
 func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.Workload) ([]readiness.Facts, []readiness.Region, error) {
 	all, err := r.Snapshots(ctx)
@@ -129,7 +137,7 @@ func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.
 		if rep.Outcome == drill.NotRun || rep.Outcome == drill.Aborted {
 			continue // proves nothing, either way
 		}
-		last[rep.Workload] = &readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome == drill.Passed || rep.Outcome == drill.MissedObjective,
+		last[rep.Workload] = &readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome.Restored(), Lacks: lacking(rep),
 			RTO: time.Duration(rep.RTO.MeasuredMS) * time.Millisecond, Region: rep.Region, Reasons: rep.Reasons}
 	}
 	var regions []readiness.Region
@@ -169,13 +177,15 @@ func statusOf(v readiness.Verdict, f readiness.Facts, next time.Time) statusWork
 		}
 	}
 	if d := v.Drill; d != nil {
-		outcome := "failed"
+		outcome := drill.Failed
 		if d.Passed {
-			outcome = "passed"
+			if outcome = drill.Passed; d.Lacks > 0 {
+				outcome = drill.Incomplete
+			}
 			rto := milliseconds(d.RTO)
 			w.RTO.NowMS = &rto
 		}
-		w.Drill = &statusDrill{ID: d.ID, LastAt: d.At, Outcome: outcome, Region: d.Region}
+		w.Drill = &statusDrill{ID: d.ID, LastAt: d.At, Outcome: string(outcome), Region: d.Region}
 	}
 	return w
 }
@@ -241,6 +251,9 @@ func (d *statusData) text(p *page) {
 		drilled := "never"
 		if w.Drill != nil {
 			drilled = p.ago(w.Drill.LastAt)
+			if w.Drill.Outcome != string(drill.Passed) {
+				drilled += ", " + w.Drill.Outcome
+			}
 		}
 		loss := p.none()
 		if w.RegionLossMS != nil {

@@ -23,6 +23,7 @@ type differences struct {
 	total        int64
 	named        []string
 	files, bytes int64
+	unread       int64 // regular files whose contents the snapshot does not have
 }
 
 func (d *differences) add(path, format string, args ...any) {
@@ -67,6 +68,9 @@ func (d *run) compare(ctx context.Context) (*differences, error) {
 			break
 		}
 		if e.Flags&catalog.Unreadable != 0 {
+			if e.Type == catalog.File {
+				diff.unread++ // only this loop counts them
+			}
 			continue // there is nothing to compare with
 		}
 		rel := strings.TrimPrefix(strings.TrimPrefix(string(e.Path), strip), "/")

@@ -26,11 +26,15 @@ import (
 // Outcome is a drill's verdict.
 type Outcome string
 
-// The verdicts. A drill that could not be carried out proves nothing: it is not_run.
+// The verdicts. A drill that could not be carried out proves nothing: it is
+// not_run. One that restored nothing, since the snapshot holds nothing, has
+// failed. Incomplete is a drill that brought back all that the snapshot holds,
+// of a snapshot that does not hold all of its source.
 const (
 	Passed          Outcome = "passed"
 	Failed          Outcome = "failed"
 	MissedObjective Outcome = "missed_objective"
+	Incomplete      Outcome = "incomplete"
 	Aborted         Outcome = "aborted"
 	NotRun          Outcome = "not_run"
 )
@@ -63,6 +67,8 @@ type Report struct {
 	KeySource     string           `json:"key_source"`
 	Version       string           `json:"lifeboat_version"`
 	Host          string           `json:"host"`
+	Lacks         *Lacks           `json:"lacks,omitempty"` // nil: the snapshot is complete
+	Empty         bool             `json:"empty,omitempty"` // nothing was restored, and so nothing proved
 	Outcome       Outcome          `json:"outcome"`
 	Reasons       []string         `json:"reasons,omitempty"`
 }
@@ -98,6 +104,10 @@ type Objective struct {
 	ObjectiveMS int64 `json:"objective_ms,omitempty"` // 0: none was made
 	Met         bool  `json:"met"`
 }
+
+// Restored says that all that the snapshot holds came back and matched, whatever
+// the objectives say, and whether or not the snapshot is complete.
+func (o Outcome) Restored() bool { return o == Passed || o == MissedObjective || o == Incomplete }
 
 // ParseReport reads a report as it was stored.
 func ParseReport(text []byte) (Report, error) {
@@ -135,6 +145,7 @@ type Options struct {
 	Version, Host      string
 	Refuse             []string // where a sandbox may not be
 	Workers            int
+	AllowEmpty         bool // a snapshot without any file is all right
 	Now                func() time.Time
 	// Open opens the repository cold: no cache, the one region. It is timed.
 	Open func(ctx context.Context) (*repo.Repo, error)
@@ -240,11 +251,12 @@ func outcomeOf(err error) Outcome {
 // fail records a reason; the worst outcome so far stays.
 func (d *run) fail(o Outcome, err error) {
 	text := err.Error()
-	if len(text) > messageMax {
-		text = text[:messageMax]
-	}
-	d.rep.Reasons = append(d.rep.Reasons, text)
-	rank := []Outcome{"", MissedObjective, NotRun, Failed, Aborted}
+	d.rep.Reasons = append(d.rep.Reasons, text[:min(len(text), messageMax)])
+	d.atLeast(o)
+}
+
+func (d *run) atLeast(o Outcome) {
+	rank := []Outcome{"", Passed, MissedObjective, Incomplete, NotRun, Failed, Aborted}
 	if slices.Index(rank, o) > slices.Index(rank, d.rep.Outcome) {
 		d.rep.Outcome = o
 	}
@@ -361,8 +373,13 @@ func (d *run) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := Assertion{Name: "every file matches the catalog", Type: "files", OK: diff.total == 0, Actual: fmt.Sprintf("%d files, %d bytes", diff.files, diff.bytes),
+	empty := nothing(diff, lacksOf(d.man), d.opt.AllowEmpty)
+	a := Assertion{Name: "every file matches the catalog", Type: "files", OK: diff.total == 0 && empty == nil, Actual: fmt.Sprintf("%d files, %d bytes", diff.files, diff.bytes),
 		DurationMS: d.opt.Now().Sub(began).Milliseconds(), Message: diff.String()}
+	if empty != nil {
+		d.rep.Empty = true
+		a.Message = empty.Error()
+	}
 	d.rep.Assertions = append(d.rep.Assertions, a)
 	for _, c := range d.opt.Checks {
 		d.rep.Assertions = append(d.rep.Assertions, d.command(ctx, c))
@@ -407,18 +424,16 @@ func (d *run) judge() {
 	r.RTO.ObjectiveMS, r.RPO.ObjectiveMS = d.opt.RTO.Milliseconds(), d.opt.RPO.Milliseconds()
 	r.RTO.Met = r.RTO.ObjectiveMS == 0 || r.RTO.MeasuredMS <= r.RTO.ObjectiveMS
 	r.RPO.Met = r.RPO.ObjectiveMS == 0 || r.RPO.MeasuredMS <= r.RPO.ObjectiveMS
-	if r.Outcome != "" {
+	d.lacking()
+	if r.Outcome != "" && !r.Outcome.Restored() {
 		return
 	}
-	r.Outcome = Passed
+	d.atLeast(Passed)
 	if !r.RTO.Met {
 		d.fail(MissedObjective, fmt.Errorf("RTO: %v measured, %v promised", ms(r.RTO.MeasuredMS), ms(r.RTO.ObjectiveMS)))
 	}
 	if !r.RPO.Met {
 		d.fail(MissedObjective, fmt.Errorf("RPO: %v measured, %v promised", ms(r.RPO.MeasuredMS), ms(r.RPO.ObjectiveMS)))
-	}
-	if !r.RTO.Met || !r.RPO.Met {
-		r.Outcome = MissedObjective
 	}
 }
 

@@ -33,7 +33,8 @@ type Point struct {
 type Drill struct {
 	ID      string
 	At      time.Time
-	Passed  bool // restored and verified, whatever the objectives said
+	Passed  bool   // restored and verified, whatever the objectives said
+	Lacks   uint64 // items of the source that the drilled snapshot does not hold
 	RTO     time.Duration
 	Region  string
 	Reasons []string
@@ -179,6 +180,10 @@ func (v *Verdict) judgeDrill(now time.Time, f Facts) {
 		v.add(Breached, "drill_failed", "the last drill failed: "+first(d.Reasons), fix)
 	case f.DrillMaxAge > 0 && now.Sub(d.At) > f.DrillMaxAge:
 		v.add(AtRisk, "drill_old", fmt.Sprintf("the last drill is %v old, at most %v was promised", round(now.Sub(d.At)), f.DrillMaxAge), fix)
+	}
+	if d.Passed && d.Lacks > 0 {
+		v.add(AtRisk, "drill_incomplete", fmt.Sprintf("the last drill restored a snapshot that lacks %d items of its source", d.Lacks),
+			"mend what lifeboat drill list --json names, then run: lifeboat backup "+f.Workload+", and drill again")
 	}
 	if f.RTO > 0 && d.Passed && d.RTO > f.RTO {
 		v.add(Breached, "rto", fmt.Sprintf("the last drill took %v, %v was promised", round(d.RTO), f.RTO), "make the restore faster, or promise less")
