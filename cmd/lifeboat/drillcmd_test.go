@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // edit changes the configuration.
@@ -46,4 +47,26 @@ func TestDrillOfNothing(t *testing.T) {
 	if d := l.must(drill...); d["outcome"] != "passed" {
 		t.Errorf("%v", d)
 	}
+}
+
+// TestStatusDoubtsClocks: what was dated by a clock that ran ahead keeps nothing green.
+func TestStatusDoubtsClocks(t *testing.T) {
+	l := newLab(t)
+	l.write("file", "one")
+	honest := l.clock
+	l.must("backup", "files")
+	l.clock = honest.AddDate(1, 0, 0)
+	l.must("drill", "run", "--identity-file", l.kit())
+	l.clock = honest.Add(time.Hour)
+	l.fails(ReplicationDegraded, "a clock is or was wrong", "status", "--check")
+	l.must("drill", "run", "--identity-file", l.kit())
+	l.fails(ReplicationDegraded, "a drill is dated", "status", "--check")
+
+	fresh := newLab(t)
+	fresh.write("file", "one")
+	honest = fresh.clock
+	fresh.clock = honest.AddDate(1, 0, 0)
+	fresh.must("backup", "files")
+	fresh.clock = honest.Add(time.Hour)
+	fresh.fails(Failed, "their age cannot be told", "status", "--check")
 }

@@ -132,13 +132,13 @@ func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.
 	if err != nil {
 		return nil, nil, err
 	}
-	last := map[string]*readiness.Drill{}
+	drills := map[string][]readiness.Drill{}
 	for _, rep := range reports(r) {
 		if rep.Outcome == drill.NotRun || rep.Outcome == drill.Aborted {
 			continue // proves nothing, either way
 		}
-		last[rep.Workload] = &readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome.Restored(), Lacks: lacking(rep),
-			RTO: time.Duration(rep.RTO.MeasuredMS) * time.Millisecond, Region: rep.Region, Reasons: rep.Reasons}
+		drills[rep.Workload] = append(drills[rep.Workload], readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome.Restored(), Lacks: lacking(rep),
+			RTO: time.Duration(rep.RTO.MeasuredMS) * time.Millisecond, Region: rep.Region, Reasons: rep.Reasons})
 	}
 	var regions []readiness.Region
 	for _, p := range r.Places() {
@@ -151,7 +151,7 @@ func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.
 	var facts []readiness.Facts
 	for _, w := range ws {
 		f := readiness.Facts{Workload: w.Name, Kind: w.Kind, RPO: time.Duration(w.Objectives.RPO), RTO: time.Duration(w.Objectives.RTO),
-			DrillMaxAge: time.Duration(w.Objectives.DrillMaxAge), Required: set.Required, Drill: last[w.Name], Known: true}
+			DrillMaxAge: time.Duration(w.Objectives.DrillMaxAge), Required: set.Required, Drills: drills[w.Name], Known: true}
 		for _, s := range all {
 			if s.Workload == w.Name {
 				f.Points = append(f.Points, readiness.Point{Snapshot: s.Summary.ID, At: s.Start, Regions: s.Regions, Complete: s.Stats.Incomplete() == 0})

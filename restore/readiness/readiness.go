@@ -29,7 +29,7 @@ type Point struct {
 	Complete bool     // nothing in it was unreadable
 }
 
-// Drill is the newest drill that was carried out for a workload.
+// Drill is a drill that was carried out for a workload.
 type Drill struct {
 	ID      string
 	At      time.Time
@@ -48,7 +48,7 @@ type Facts struct {
 	DrillMaxAge time.Duration
 	Required    int // regions that must show a point before it counts
 	Points      []Point
-	Drill       *Drill
+	Drills      []Drill // those that proved something, either way
 	// Known is false when the repository could not be asked.
 	Known bool
 }
@@ -79,7 +79,7 @@ type Verdict struct {
 	WorstRegion  string
 	RPOObjective time.Duration
 	RTOObjective time.Duration
-	Drill        *Drill
+	Drill        *Drill // the newest that counts
 }
 
 // Evaluate judges all workloads at one moment.
@@ -108,7 +108,7 @@ func Overall(vs []Verdict) State {
 func rank(s State) int { return slices.Index([]State{OK, AtRisk, Unknown, Breached}, s) }
 
 func evaluate(now time.Time, f Facts, regions []Region) Verdict {
-	v := Verdict{Workload: f.Workload, Kind: f.Kind, State: OK, RPOObjective: f.RPO, RTOObjective: f.RTO, Drill: f.Drill}
+	v := Verdict{Workload: f.Workload, Kind: f.Kind, State: OK, RPOObjective: f.RPO, RTOObjective: f.RTO}
 	if !f.Known {
 		v.add(Unknown, "not_known", "the repository could not be asked", "run: lifeboat status, when a region answers")
 		return v
@@ -118,28 +118,63 @@ func evaluate(now time.Time, f Facts, regions []Region) Verdict {
 			v.add(AtRisk, "region_down", fmt.Sprintf("region %s is not usable: %s", r.Name, r.Reason), "run: lifeboat replicate status")
 		}
 	}
-	v.Newest = newest(f.Points, f.Required, "")
-	if v.Newest == nil {
+	if newest(f.Points, f.Required, "") == nil {
 		v.noPoint(f)
 		return v
+	}
+	v.judgePoints(now, f, regions)
+	v.judgeDrill(now, f)
+	return v
+}
+
+// judgePoints judges the newest recovery point that counts. One that is dated in
+// the future does not.
+func (v *Verdict) judgePoints(now time.Time, f Facts, regions []Region) {
+	dated := believable(now, f.Points)
+	ahead := round(latest(f.Points).Sub(now))
+	if v.Newest = newest(dated, f.Required, ""); v.Newest == nil {
+		v.add(Unknown, "clock", fmt.Sprintf("the recovery points that count are dated in the future, up to %v from now: a clock is or was wrong, and their age cannot be told", ahead), clockFix)
+		return
 	}
 	v.RPO = max(now.Sub(v.Newest.At), 0)
 	if f.RPO > 0 && v.RPO > f.RPO {
 		v.add(Breached, "rpo", fmt.Sprintf("the newest recovery point is %v old, %v was promised", round(v.RPO), f.RPO), "run: lifeboat backup "+f.Workload)
 	}
-	if v.Newest.At.After(now.Add(clockSkewMax)) {
-		v.add(Unknown, "clock", "the newest recovery point lies in the future: a clock is wrong", "compare the clocks of the hosts")
+	if len(dated) < len(f.Points) {
+		v.add(AtRisk, "clock", fmt.Sprintf("a recovery point is dated %v in the future and does not count: a clock is or was wrong", ahead), clockFix)
 	}
 	if !v.Newest.Complete {
 		v.add(AtRisk, "partial", "items of the newest recovery point could not be read", "run: lifeboat backup "+f.Workload+", and look at what it names")
 	}
-	v.judgeLoss(now, f, regions)
-	v.judgeDrill(now, f)
-	return v
+	v.judgeLoss(now, f, dated, regions)
 }
 
-// clockSkewMax is how far in the future a point may lie before clocks are doubted.
+// clockSkewMax is how far in the future a time may lie before clocks are doubted.
+// What lies further ahead never grows old, and so must not count as fresh.
 const clockSkewMax = 5 * time.Minute
+
+const clockFix = "compare the clocks of the hosts that back up, drill and ask; with a right clock, back up and drill again"
+
+// believable leaves out what is dated in the future.
+func believable(now time.Time, points []Point) []Point {
+	var out []Point
+	for _, p := range points {
+		if !p.At.After(now.Add(clockSkewMax)) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func latest(points []Point) time.Time {
+	var t time.Time
+	for _, p := range points {
+		if p.At.After(t) {
+			t = p.At
+		}
+	}
+	return t
+}
 
 func (v *Verdict) noPoint(f Facts) {
 	if newest(f.Points, 1, "") != nil {
@@ -150,11 +185,14 @@ func (v *Verdict) noPoint(f Facts) {
 }
 
 // judgeLoss asks what would be lost if each region were lost, and keeps the worst.
-func (v *Verdict) judgeLoss(now time.Time, f Facts, regions []Region) {
+// Where all that would be left is dated in the future, that cannot be told.
+func (v *Verdict) judgeLoss(now time.Time, f Facts, dated []Point, regions []Region) {
 	for _, r := range regions {
 		loss := time.Duration(-1)
-		if p := newest(f.Points, 1, r.Name); p != nil {
+		if p := newest(dated, 1, r.Name); p != nil {
 			loss = max(now.Sub(p.At), 0)
+		} else if newest(f.Points, 1, r.Name) != nil {
+			continue
 		}
 		if v.WorstRegion == "" || v.RegionLoss >= 0 && (loss < 0 || loss > v.RegionLoss) {
 			v.WorstRegion, v.RegionLoss = r.Name, loss
@@ -171,8 +209,14 @@ func (v *Verdict) judgeLoss(now time.Time, f Facts, regions []Region) {
 
 func (v *Verdict) judgeDrill(now time.Time, f Facts) {
 	fix := "run: lifeboat drill run --workload " + f.Workload
-	d := f.Drill
+	d, ahead := newestDrill(now, f.Drills)
+	v.Drill = d
+	if ahead != nil {
+		v.add(AtRisk, "clock", fmt.Sprintf("a drill is dated %v in the future and does not count: a clock is or was wrong", round(ahead.At.Sub(now))), clockFix)
+	}
 	switch {
+	case d == nil && ahead != nil:
+		return
 	case d == nil:
 		v.add(AtRisk, "never_drilled", "no drill has proved a restore", fix)
 		return
@@ -188,6 +232,21 @@ func (v *Verdict) judgeDrill(now time.Time, f Facts) {
 	if f.RTO > 0 && d.Passed && d.RTO > f.RTO {
 		v.add(Breached, "rto", fmt.Sprintf("the last drill took %v, %v was promised", round(d.RTO), f.RTO), "make the restore faster, or promise less")
 	}
+}
+
+// newestDrill gives the newest drill, and the newest of those that are dated in
+// the future.
+func newestDrill(now time.Time, drills []Drill) (counts, ahead *Drill) {
+	for i := range drills {
+		d, best := &drills[i], &counts
+		if d.At.After(now.Add(clockSkewMax)) {
+			best = &ahead
+		}
+		if *best == nil || !d.At.Before((*best).At) {
+			*best = d
+		}
+	}
+	return counts, ahead
 }
 
 func first(reasons []string) string {
