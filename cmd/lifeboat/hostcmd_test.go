@@ -92,7 +92,11 @@ func TestEnrolChoosesThePredecessor(t *testing.T) {
 	if b := list(data, "predecessors"); len(b) != 1 || b[0]["disabled"] != true || b[0]["host"] != "db1" {
 		t.Errorf("--replace: %v", data)
 	}
-	for _, w := range list(l.must("key", "list"), "writers") {
+	keys := l.must("key", "list")
+	if k := list(keys, "data_keys"); k[0]["here"] != true || keys["opens_contents"] != true {
+		t.Errorf("the data key is installed, and key list says %v", keys)
+	}
+	for _, w := range list(keys, "writers") {
 		if (w["disabled"] == true) != (w["id"] == first) {
 			t.Errorf("writer = %v", w)
 		}

@@ -84,7 +84,7 @@ func (a *app) keyListCommand() *cobra.Command {
 		Example: "  lifeboat key list\n  lifeboat key list --identity-file kit.txt\n  lifeboat key list --repo file:///mnt/dr --json",
 	}
 	return a.handle(c, func(ctx context.Context, _ []string) (any, bool, error) {
-		r, _, err := a.openRepo(ctx, access{region: true})
+		r, _, err := a.openRepo(ctx, access{region: true, installed: true})
 		if err != nil {
 			return nil, false, err
 		}

@@ -119,6 +119,7 @@ func (a *app) openRegions(ctx context.Context, set regionSet) []repo.Region {
 // access says what a command needs of the repository.
 type access struct {
 	contents  bool // open file contents: a data key is needed
+	installed bool // take the installed data key if there is one, and do without otherwise
 	names     bool // read snapshots and paths: a meta key is needed
 	write     bool // begin a session: this host must be enrolled
 	coldCache bool // no local cache, as on another host
@@ -249,7 +250,7 @@ func (a *app) identities(ctx context.Context, opt *repo.Options, need access) er
 			return err
 		}
 	}
-	if len(sources) > 0 || !need.contents || opt.State == nil {
+	if len(sources) > 0 || !need.contents && !need.installed || opt.State == nil {
 		return nil
 	}
 	path, ok := opt.State.DataIdentityPath()
