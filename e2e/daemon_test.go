@@ -414,9 +414,22 @@ func TestDaemonFailures(t *testing.T) {
 		t.Errorf("a failed job, and yet: %v", r)
 	}
 	var d struct {
-		Ran []jobRun `json:"ran"`
+		Ran      []jobRun `json:"ran"`
+		Requests []struct {
+			Region string
+			Puts   int64
+			Sent   int64 `json:"sent_bytes"`
+		} `json:"requests"`
 	}
 	dataOf(t, r, &d)
+	if len(d.Requests) != len(s.Regions) {
+		t.Errorf("requests of %d regions are told, there are %d: %+v", len(d.Requests), len(s.Regions), d.Requests)
+	}
+	for _, q := range d.Requests {
+		if q.Puts == 0 || q.Sent == 0 {
+			t.Errorf("a backup went to every region, and yet %+v", q)
+		}
+	}
 	for _, j := range d.Ran {
 		if j.OK == (j.Job == "backup gone") {
 			t.Errorf("%+v", j)

@@ -50,7 +50,8 @@ func (a *app) daemonCommand() *cobra.Command {
 
 // daemonData is the result of daemon --once.
 type daemonData struct {
-	Ran []daemonRan `json:"ran"`
+	Ran      []daemonRan     `json:"ran"`
+	Requests []regionTraffic `json:"requests,omitempty"` // of all jobs together
 }
 
 type daemonRan struct {
@@ -107,6 +108,9 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 			all = append(all, jerr)
 		}
 		d.Ran = append(d.Ran, row)
+	}
+	if set, serr := a.regions(); serr == nil { // the jobs would have failed by it
+		d.Requests = a.traffic.report(set.Regions)
 	}
 	return d, len(d.Ran) > 0, errors.Join(append(all, err)...)
 }

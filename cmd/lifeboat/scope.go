@@ -6,7 +6,8 @@ import (
 )
 
 // scoped runs fn as a command of its own: what fn opens is closed when it
-// returns, and its warnings go to this app's log. The daemon runs each job so.
+// returns, its warnings go to this app's log, and what it cost is added to this
+// app's requests. The daemon runs each job so.
 func (a *app) scoped(fn func(*app) error) error {
 	child := &app{stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, getenv: a.getenv, now: a.now, isTTY: a.isTTY, opt: a.opt, viper: a.viper, origins: a.origins,
 		log: a.log, events: a.events, progress: newProgress(a.now, noneRenderer{}), started: a.now(), runID: a.runID, kind: a.kind, loaded: a.loaded, said: map[string]int{}}
@@ -15,5 +16,6 @@ func (a *app) scoped(fn func(*app) error) error {
 	for _, c := range slices.Backward(child.closers) {
 		all = append(all, c())
 	}
+	a.traffic.join(&child.traffic)
 	return errors.Join(err, errors.Join(all...))
 }

@@ -12,7 +12,7 @@ import (
 // traffic is what a run cost in each region.
 type traffic struct {
 	mu     sync.Mutex
-	counts map[string]*storage.Counts
+	counts map[string][]*storage.Counts // of each time that a region was opened
 	warned map[string]bool
 	in     map[string]int64
 	out    map[string]int64
@@ -34,9 +34,34 @@ func (t *traffic) watch(region string, c *storage.Counts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
-		t.counts = map[string]*storage.Counts{}
+		t.counts = map[string][]*storage.Counts{}
 	}
-	t.counts[region] = c
+	t.counts[region] = append(t.counts[region], c)
+}
+
+// join adds what a part of the run has cost, when it has ended.
+func (t *traffic) join(part *traffic) {
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = map[string][]*storage.Counts{}
+	}
+	for region, all := range part.counts {
+		if len(t.counts[region]) == 0 {
+			t.counts[region] = []*storage.Counts{{}}
+		}
+		sum := t.counts[region][0] // one sum, however many parts a daemon runs
+		for _, c := range all {
+			sum.Puts.Add(c.Puts.Load())
+			sum.Gets.Add(c.Gets.Load())
+			sum.Stats.Add(c.Stats.Load())
+			sum.Lists.Add(c.Lists.Load())
+			sum.Sent.Add(c.Sent.Load())
+			sum.Received.Add(c.Received.Load())
+		}
+	}
 }
 
 // report lists the requests of the regions in the order given.
@@ -45,9 +70,19 @@ func (t *traffic) report(regions []RegionSpec) []regionTraffic {
 	defer t.mu.Unlock()
 	var out []regionTraffic
 	for _, r := range regions {
-		if c := t.counts[r.Name]; c != nil {
-			out = append(out, regionTraffic{r.Name, c.Puts.Load(), c.Gets.Load(), c.Stats.Load(), c.Lists.Load(), c.Sent.Load(), c.Received.Load()})
+		if len(t.counts[r.Name]) == 0 {
+			continue
 		}
+		row := regionTraffic{Region: r.Name}
+		for _, c := range t.counts[r.Name] {
+			row.Puts += c.Puts.Load()
+			row.Gets += c.Gets.Load()
+			row.Stats += c.Stats.Load()
+			row.Lists += c.Lists.Load()
+			row.Sent += c.Sent.Load()
+			row.Received += c.Received.Load()
+		}
+		out = append(out, row)
 	}
 	return out
 }
