@@ -90,8 +90,11 @@ func (c *cache) path(hash [32]byte) string {
 	return filepath.Join(c.dir, "objects", h[:2], h)
 }
 
-// get gives an object if it is there and whole.
+// get gives an object if it is there and whole. A nil cache is empty, and stays so.
 func (c *cache) get(hash [32]byte) ([]byte, bool) {
+	if c == nil {
+		return nil, false
+	}
 	data, err := os.ReadFile(c.path(hash))
 	if err != nil || sha256.Sum256(data) != hash {
 		return nil, false
@@ -108,6 +111,9 @@ func (c *cache) open(hash [32]byte) (*os.File, bool) {
 // put keeps an object. A full disk is not an error for a cache: the object is
 // just not kept, and what was half written is removed.
 func (c *cache) put(hash [32]byte, data []byte) {
+	if c == nil {
+		return
+	}
 	path := c.path(hash)
 	if os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return

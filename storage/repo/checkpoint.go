@@ -104,7 +104,7 @@ func (s *Session) ownJournal(ctx context.Context) (view *journal.View, whole boo
 	for _, c := range s.active() {
 		view.AddRegion(c.Nonce)
 		place := *c.Place // its list of problems is not the one to lengthen here
-		l := &loader{r: s.r, p: &place, add: add, mu: &sync.Mutex{}}
+		l := s.r.newLoader(&place, add)
 		if err := l.instance(ctx, s.log.Writer, s.log.Instance); err != nil {
 			return nil, false
 		}

@@ -18,6 +18,7 @@ import (
 
 const (
 	statementsMax  = 4 << 20 // names one region's journal may list
+	listersMax     = 16      // writers or instances listed at once, per region
 	loadersMax     = 16      // statements fetched at once, per region
 	statementSmall = 1 << 20 // bytes; larger ones are fetched one by one, so that no region can make many of them fill the memory
 )
@@ -89,23 +90,33 @@ func (t summariesTold) agreed() map[string]Summary {
 }
 
 // loadRegion reads one region's journal: per writer and instance the newest
-// checkpoint, then the statements after it.
+// checkpoint, then the statements after it; several of them at once.
 func (r *Repo) loadRegion(ctx context.Context, p *Place, add func(*Place, *journal.Signed)) error {
 	p.problem = nil
-	var mu sync.Mutex
-	for _, w := range r.trust.Writers {
-		instances, err := listDirs(ctx, p.Store, "journal/"+w.ID+"/")
-		if err != nil {
-			return fmt.Errorf("list the journal of writer %.8s: %w", w.ID, err)
-		}
-		for _, inst := range instances {
-			l := &loader{r: r, p: p, add: add, mu: &mu}
-			if err := l.instance(ctx, w.ID, inst); err != nil {
-				return err
+	instances := make([][]string, len(r.trust.Writers))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(listersMax)
+	for i, w := range r.trust.Writers {
+		g.Go(func() (err error) {
+			if instances[i], err = listDirs(gctx, p.Store, "journal/"+w.ID+"/"); err != nil {
+				return fmt.Errorf("list the journal of writer %.8s: %w", w.ID, err)
 			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	shared := r.newLoader(p, add)
+	g, gctx = errgroup.WithContext(ctx)
+	g.SetLimit(listersMax)
+	for i, w := range r.trust.Writers {
+		for _, inst := range instances[i] {
+			l := *shared
+			g.Go(func() error { return l.instance(gctx, w.ID, inst) })
 		}
 	}
-	return nil
+	return g.Wait()
 }
 
 func listDirs(ctx context.Context, s storage.Store, prefix string) ([]string, error) {
@@ -123,11 +134,16 @@ func listDirs(ctx context.Context, s storage.Store, prefix string) ([]string, er
 
 // loader reads one instance's statements in one region.
 type loader struct {
-	r   *Repo
-	p   *Place
-	add func(*Place, *journal.Signed)
-	mu  *sync.Mutex
-	got []*journal.Signed
+	r     *Repo
+	p     *Place
+	add   func(*Place, *journal.Signed)
+	mu    *sync.Mutex   // of the region
+	slots chan struct{} // of the region: taken while a statement is read
+	got   []*journal.Signed
+}
+
+func (r *Repo) newLoader(p *Place, add func(*Place, *journal.Signed)) *loader {
+	return &loader{r: r, p: p, add: add, mu: &sync.Mutex{}, slots: make(chan struct{}, loadersMax)}
 }
 
 func (l *loader) instance(ctx context.Context, writer, inst string) error {
@@ -164,6 +180,8 @@ func (l *loader) instance(ctx context.Context, writer, inst string) error {
 
 // listed reads a statement of the listing, which must not be larger than listed.
 func (l *loader) listed(ctx context.Context, info storage.Info) error {
+	l.slots <- struct{}{}
+	defer func() { <-l.slots }()
 	if info.Size > statementSmall {
 		l.r.large.Lock()
 		defer l.r.large.Unlock()

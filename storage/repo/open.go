@@ -128,29 +128,47 @@ func Open(ctx context.Context, opt Options) (*Repo, error) {
 		return nil, errNoRegions
 	}
 	r := &Repo{opt: opt, id: opt.ID, root: opt.Root}
-	found := r.connect(ctx)
-	if err := r.identify(found); err != nil {
-		return nil, err
-	}
-	if err := r.decideTrust(found); err != nil {
-		return nil, err
-	}
-	r.admit(found)
-	if err := r.anyUsable(); err != nil {
-		return nil, err
-	}
-	if err := r.openKeys(ctx); err != nil {
-		return nil, err
-	}
-	var err error
-	if r.cache, err = openCache(opt.CacheDir, r.id); err != nil {
-		return nil, err
-	}
-	if err := r.Reload(ctx); err != nil {
+	if err := r.open(ctx); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+func (r *Repo) open(ctx context.Context) error {
+	if err := r.pinnedCache(); err != nil {
+		return err
+	}
+	found := r.connect(ctx)
+	if err := r.identify(found); err != nil {
+		return err
+	}
+	if err := r.decideTrust(found); err != nil {
+		return err
+	}
+	r.admit(found)
+	if err := r.anyUsable(); err != nil {
+		return err
+	}
+	if err := r.openKeys(ctx); err != nil {
+		return err
+	}
+	if r.cache == nil {
+		var err error
+		if r.cache, err = openCache(r.opt.CacheDir, r.id); err != nil {
+			return err
+		}
+	}
+	return r.Reload(ctx)
+}
+
+// pinnedCache opens the cache of a repository whose identity is known before any
+// region is asked.
+func (r *Repo) pinnedCache() (err error) {
+	if r.opt.ID != (ID{}) {
+		r.cache, err = openCache(r.opt.CacheDir, r.opt.ID)
+	}
+	return err
 }
 
 // Close gives back the index and the temporary cache.
@@ -195,38 +213,50 @@ func (r *Repo) connect(ctx context.Context) []*connection {
 		found[i] = &connection{place: &Place{Region: region}}
 		r.regions = append(r.regions, found[i].place)
 	}
-	errs := together(ctx, len(found), stragglerGrace, func(ctx context.Context, i int) error { return found[i].meet(ctx) })
+	errs := together(ctx, len(found), stragglerGrace, func(ctx context.Context, i int) error { return r.meet(ctx, found[i]) })
 	for i, err := range errs {
 		found[i].place.Err = err
 	}
 	return found
 }
 
-// meet reads the small clear objects that say what a region is.
-func (c *connection) meet(ctx context.Context) error {
-	s := c.place.Store
-	first, cancel := context.WithTimeout(ctx, firstContactMax)
-	defer cancel()
-	data, _, err := storage.ReadAll(first, s, storage.FormatKey, formatMax)
-	if err != nil && first.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("region %s: no answer for %v: %w", c.place.Name, firstContactMax, storage.ErrUnreachable)
+// meet reads the small clear objects that say what a region is, at once. Without
+// a format.json the rest says nothing, and is not waited for.
+func (r *Repo) meet(ctx context.Context, c *connection) error {
+	rest, enough := context.WithCancel(ctx)
+	defer enough()
+	var trust, markers error
+	var wg sync.WaitGroup
+	wg.Go(func() { c.trust, trust = r.readTrust(rest, c.place) })
+	wg.Go(func() { c.markers, markers = readMarkers(rest, c.place.Store) })
+	format := c.readFormat(ctx)
+	if format != nil {
+		enough()
 	}
-	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("region %s: %w", c.place.Name, ErrNoRepository)
-	}
-	if err != nil {
-		return fmt.Errorf("region %s: %w", c.place.Name, err)
-	}
-	if c.format, c.id, err = parseFormat(data); err != nil {
-		return fmt.Errorf("region %s: %w", c.place.Name, err)
-	}
-	if c.trust, err = readTrust(ctx, s); err != nil {
-		return fmt.Errorf("region %s: %w", c.place.Name, err)
-	}
-	if c.markers, err = readMarkers(ctx, s); err != nil {
-		return fmt.Errorf("region %s: %w", c.place.Name, err)
+	wg.Wait()
+	for _, err := range []error{format, trust, markers} {
+		if err != nil {
+			return fmt.Errorf("region %s: %w", c.place.Name, err)
+		}
 	}
 	return nil
+}
+
+func (c *connection) readFormat(ctx context.Context) error {
+	first, cancel := context.WithTimeout(ctx, firstContactMax)
+	defer cancel()
+	data, _, err := storage.ReadAll(first, c.place.Store, storage.FormatKey, formatMax)
+	if err != nil && first.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("no answer for %v: %w", firstContactMax, storage.ErrUnreachable)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return ErrNoRepository
+	}
+	if err != nil {
+		return err
+	}
+	c.format, c.id, err = parseFormat(data)
+	return err
 }
 
 // trustReadMax is how many trust statements are read from the newest on, so that
@@ -234,8 +264,8 @@ func (c *connection) meet(ctx context.Context) error {
 const trustReadMax = 64
 
 // readTrust fetches the newest trust statements by name. Who signed them is judged later.
-func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
-	infos, err := storage.ListAll(ctx, s, storage.ListOptions{Prefix: "trust/"}, trustListMax)
+func (r *Repo) readTrust(ctx context.Context, p *Place) ([][]byte, error) {
+	infos, err := storage.ListAll(ctx, p.Store, storage.ListOptions{Prefix: "trust/"}, trustListMax)
 	if err != nil {
 		return nil, fmt.Errorf("list trust statements: %w", err)
 	}
@@ -245,7 +275,7 @@ func readTrust(ctx context.Context, s storage.Store) ([][]byte, error) {
 		if _, ok := storage.HashOf(infos[i].Key); !ok {
 			continue
 		}
-		doc, _, err := storage.ReadVerified(ctx, s, infos[i].Key, journal.TrustMax)
+		doc, err := r.object(ctx, p, infos[i].Key, journal.TrustMax)
 		if err != nil {
 			last = err
 			continue
