@@ -47,16 +47,16 @@ func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, err
 		return nil, err
 	}
 	s.mu.Lock()
-	err := s.putIndexLocked(ctx)
+	objects, err := s.sealIndexLocked()
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	intent, ids, err := s.intent(ctx, snaps)
+	intent, ids, manifests, err := s.intent(ctx, snaps)
 	if err != nil {
 		return nil, err
 	}
-	return s.publish(ctx, intent, ids)
+	return s.publish(ctx, intent, ids, append(objects, manifests...))
 }
 
 // keptPromises makes sure that every chunk that somebody was to store is stored.
@@ -70,14 +70,14 @@ func (s *Session) keptPromises() error {
 	return nil
 }
 
-// publish does steps 4 to 6 of the protocol for an intent: place it, look again,
-// acknowledge it.
-func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []string) (*Committed, error) {
+// publish does steps 4 to 6 of the protocol for an intent whose packs are stored:
+// place it with the objects that go with it, look again, acknowledge it.
+func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []string, objects []object) (*Committed, error) {
 	if len(s.active()) == 0 {
 		return nil, fmt.Errorf("commit: no region is left: %w", s.lost())
 	}
-	seen := s.placeIntent(ctx, intent)
-	s.each(ctx, func(ctx context.Context, c *claim) error { return s.lookAgain(ctx, c, intent) })
+	seen := s.placeIntent(ctx, intent, objects)
+	s.each(ctx, func(ctx context.Context, c *claim) error { return s.lookAgain(ctx, c, intent, objects) })
 	acked, err := s.acknowledge(ctx, intent, seen)
 	if err != nil {
 		return nil, err
@@ -94,25 +94,26 @@ func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []str
 	return res, nil
 }
 
-// intent builds the statement that names the snapshots and all their packs.
-func (s *Session) intent(ctx context.Context, snaps []Prepared) (*journal.Signed, []string, error) {
+// intent builds the statement that names the snapshots and all their packs, and
+// the manifests that are too large to ride in it.
+func (s *Session) intent(ctx context.Context, snaps []Prepared) (_ *journal.Signed, ids []string, manifests []object, _ error) {
 	st := journal.Statement{Type: journal.Intent, Session: s.id, At: s.opt.Now()}
 	body := sealedBody{}
 	packs := map[string]bool{}
 	for _, k := range s.newKeys {
 		packs[k] = true
 	}
-	var ids []string
 	for _, p := range snaps {
 		sealed, err := sealManifest(p.Manifest, s.metaSeal)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		sum := sha256.Sum256(sealed)
 		sn := journal.Snapshot{ID: encodeID(sum), Inline: sealed}
 		if len(sealed) > InlineMax {
 			sn = journal.Snapshot{ID: sn.ID, Key: storage.ManifestKey(s.log.Writer, s.log.Instance, s.nextObject(), sum)}
-			s.putAll(ctx, sn.Key, sealed)
+			manifests = append(manifests, object{sn.Key, sealed})
+			s.r.cache.put(sum, sealed) // the next run compares with it
 		}
 		ids = append(ids, sn.ID)
 		st.Snapshots = append(st.Snapshots, sn)
@@ -123,16 +124,16 @@ func (s *Session) intent(ctx context.Context, snaps []Prepared) (*journal.Signed
 	}
 	var err error
 	if st.Packs, err = s.packSet(ctx, packs, snaps); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if st.Body, st.BodyHash, err = sealBody(body, s.metaSeal); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, c := range s.active() {
 		st.Regions = append(st.Regions, c.Nonce)
 	}
 	signed, err := s.sign1(st)
-	return signed, ids, err
+	return signed, ids, manifests, err
 }
 
 // packSet writes the closure as a difference from the parent's where that is
@@ -179,20 +180,24 @@ func sortedKeys(set map[string]bool) []string {
 	return out
 }
 
-// placeIntent puts the intent into every region and notes the region's own time.
-func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed) map[string]time.Time {
+// placeIntent puts the intent into every region and reads it back, and notes the
+// region's own time. Beside the intent it puts index objects and manifests: rule 4
+// asks for the packs before an intent, and they are there. What is put beside it is
+// looked at again with the packs; without all of it there is no acknowledgement, and
+// an intent alone shows nothing.
+func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed, objects []object) map[string]time.Time {
 	seen := map[string]time.Time{}
 	s.each(ctx, func(ctx context.Context, c *claim) error {
-		if err := s.say(ctx, c, intent); err != nil {
+		puts := []func(context.Context) error{func(ctx context.Context) error { return s.place(ctx, c, intent) }}
+		for _, o := range objects {
+			puts = append(puts, func(ctx context.Context) error { return s.putObject(ctx, c, o) })
+		}
+		if err := atOnce(ctx, puts...); err != nil {
 			return err
 		}
-		key, err := intent.Key()
+		info, err := s.readBack(ctx, c, intent)
 		if err != nil {
 			return err
-		}
-		info, err := c.Store.Stat(ctx, key)
-		if err != nil {
-			return fmt.Errorf("look at intent: %w", err)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -203,37 +208,48 @@ func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed) map[s
 }
 
 // lookAgain is step 5: the region must still be what it was when it was joined,
-// and hold every pack that this session stored. Packs re-used on the word of
-// earlier snapshots are covered by the region still showing the base.
-func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signed) error {
-	if err := s.seeMarker(ctx, c); err != nil {
-		return err
-	}
-	if err := s.checkGC(ctx, c); err != nil {
-		return err
+// and hold every pack that this session stored, and what was put beside the intent.
+// Packs re-used on the word of earlier snapshots are covered by the region still
+// showing the base. Rule 5 has all of it happen after the intent was read back: then
+// whoever collects garbage finds the intent, or has left in gc/ what is found here,
+// and a region that went back in time lacks what is looked at. Among each other
+// the looks have no order.
+func (s *Session) lookAgain(ctx context.Context, c *claim, intent *journal.Signed, beside []object) error {
+	looks := []func(context.Context) error{
+		func(ctx context.Context) error { return s.seeMarker(ctx, c) },
+		func(ctx context.Context) error { return s.checkGC(ctx, c) },
 	}
 	if intent.Packs != nil && intent.Packs.Base != nil {
-		if err := s.seeIntent(ctx, c, *intent.Packs.Base); err != nil {
-			return err
-		}
+		looks = append(looks, func(ctx context.Context) error { return s.seeIntent(ctx, c, *intent.Packs.Base) })
+	}
+	var keys []string
+	if len(s.newKeys) > statPacksMax || s.hasListed() || s.reusesBeyondBase(intent) {
+		looks = append(looks, func(ctx context.Context) error { return s.lookInListing(ctx, c, intent) })
+	} else {
+		keys = append(keys, s.newKeys...)
+	}
+	for _, o := range beside {
+		keys = append(keys, o.key)
 	}
 	for _, sn := range intent.Snapshots {
-		if sn.Key == "" {
-			continue // it rides in the intent
-		}
-		if _, err := c.Store.Stat(ctx, sn.Key); err != nil {
-			return fmt.Errorf("look again at %s: %w", sn.Key, err)
+		if sn.Key != "" { // otherwise it rides in the intent
+			keys = append(keys, sn.Key)
 		}
 	}
-	if len(s.newKeys) > statPacksMax || s.hasListed() || s.reusesBeyondBase(intent) {
-		return s.lookInListing(ctx, c, intent)
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		looks = append(looks, seeAgain(c, key))
 	}
-	for _, key := range s.newKeys {
+	return atOnce(ctx, looks...)
+}
+
+func seeAgain(c *claim, key string) func(context.Context) error {
+	return func(ctx context.Context) error {
 		if _, err := c.Store.Stat(ctx, key); err != nil {
 			return fmt.Errorf("look again at %s: %w", key, err)
 		}
+		return nil
 	}
-	return nil
 }
 
 func (s *Session) seeIntent(ctx context.Context, c *claim, ref journal.Ref) error {

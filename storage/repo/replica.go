@@ -47,7 +47,7 @@ func (s *Session) PublishCopies(ctx context.Context, c Copies) (*Committed, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.publish(ctx, intent, c.Snapshots)
+	return s.publish(ctx, intent, c.Snapshots, nil)
 }
 
 // anySnapshot finds how a snapshot's manifest is stored.

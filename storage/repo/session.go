@@ -223,19 +223,15 @@ func (s *Session) release() error {
 }
 
 // join does steps 2 and 3 of the protocol in every usable region: marker, open,
-// read back, look at gc/, and find out which packs may be re-used.
+// read back, look at gc/, and find out which packs may be re-used. The index,
+// which no rule leans on, is read meanwhile.
 func (s *Session) join(ctx context.Context) error {
 	var names []string
 	for _, p := range s.r.regions {
 		if !p.Usable() || s.opt.Only != "" && p.Name != s.opt.Only {
 			continue
 		}
-		c := &claim{Place: p}
-		s.claims = append(s.claims, c)
-		if err := s.seeMarker(ctx, c); err != nil {
-			s.drop(c, err)
-			continue
-		}
+		s.claims = append(s.claims, &claim{Place: p})
 		names = append(names, p.Nonce)
 	}
 	if err := s.markOpen(); err != nil {
@@ -245,14 +241,17 @@ func (s *Session) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	looksUp := s.opt.Only == "" && !s.opt.Reports // neither a replicator nor a reporter cuts or looks up chunks
+	var wg sync.WaitGroup
+	if looksUp {
+		wg.Go(func() { s.idx, err = s.r.Index(ctx) })
+	}
 	s.each(ctx, func(ctx context.Context, c *claim) error { return s.joinRegion(ctx, c, open) })
+	wg.Wait()
 	if len(s.active()) == 0 {
 		return fmt.Errorf("begin session: no region can be joined: %w", s.lost())
 	}
-	if s.opt.Only != "" || s.opt.Reports {
-		return nil // neither a replicator nor a reporter cuts or looks up chunks
-	}
-	if s.idx, err = s.r.Index(ctx); err != nil {
+	if err != nil || !looksUp {
 		return err
 	}
 	return s.findReusable(ctx)
@@ -264,31 +263,38 @@ func (s *Session) markOpen() error {
 	return saveChain(s.dir, s.chain)
 }
 
+// joinRegion is step 2 of the protocol, whose order is: put open, read it back, then
+// list gc/. The marker is looked at beside the put: an open in a region that is in
+// another incarnation by now claims nothing there.
 func (s *Session) joinRegion(ctx context.Context, c *claim, open *journal.Signed) error {
-	if open.Seq == 1 {
-		if err := s.putSentinels(ctx, c); err != nil {
-			return err
-		}
+	first := []func(context.Context) error{
+		func(ctx context.Context) error { return s.seeMarker(ctx, c) },
+		func(ctx context.Context) error { return s.place(ctx, c, open) },
 	}
-	if err := s.say(ctx, c, open); err != nil {
+	if open.Seq == 1 {
+		first = append(first, s.sentinels(c)...)
+	}
+	if err := atOnce(ctx, first...); err != nil {
+		return err
+	}
+	if _, err := s.readBack(ctx, c, open); err != nil {
 		return err
 	}
 	return s.checkGC(ctx, c)
 }
 
-// putSentinels marks the ends of the prefixes that a new instance writes under,
+// sentinels mark the ends of the prefixes that a new instance writes under,
 // so that a listing that was cut short shows.
-func (s *Session) putSentinels(ctx context.Context, c *claim) error {
+func (s *Session) sentinels(c *claim) []func(context.Context) error {
 	prefixes := []string{storage.PacksPrefix + s.log.Writer + "/"}
 	for _, kind := range []string{storage.IndexPrefix, storage.ManifestPrefix, storage.JournalPrefix} {
 		prefixes = append(prefixes, storage.InstancePrefix(kind, s.log.Writer, s.log.Instance))
 	}
+	var puts []func(context.Context) error
 	for _, p := range prefixes {
-		if err := c.PutSentinel(ctx, storage.SentinelKey(p)); err != nil {
-			return err
-		}
+		puts = append(puts, func(ctx context.Context) error { return c.PutSentinel(ctx, storage.SentinelKey(p)) })
 	}
-	return nil
+	return puts
 }
 
 // checkGC refuses a region in which packs are being collected: this lifeboat
@@ -329,6 +335,15 @@ func (s *Session) sign1(st journal.Statement) (*journal.Signed, error) {
 
 // say puts a statement into a region and reads it back.
 func (s *Session) say(ctx context.Context, c *claim, st *journal.Signed) error {
+	if err := s.place(ctx, c, st); err != nil {
+		return err
+	}
+	_, err := s.readBack(ctx, c, st)
+	return err
+}
+
+// place puts a statement into a region. Nothing may count on it before readBack.
+func (s *Session) place(ctx context.Context, c *claim, st *journal.Signed) error {
 	key, err := st.Key()
 	if err != nil {
 		return err
@@ -336,14 +351,25 @@ func (s *Session) say(ctx context.Context, c *claim, st *journal.Signed) error {
 	if err := c.Store.Put(ctx, key, st.Bytes, st.Hash); err != nil {
 		return fmt.Errorf("put %s statement: %w", st.Type, err)
 	}
-	back, _, err := storage.ReadVerified(ctx, c.Store, key, journal.StatementMax)
+	return nil
+}
+
+// readBack reads a statement that was put, byte for byte, and keeps it, so that
+// the next run of this host need not fetch it.
+func (s *Session) readBack(ctx context.Context, c *claim, st *journal.Signed) (storage.Info, error) {
+	key, err := st.Key()
 	if err != nil {
-		return fmt.Errorf("read back %s statement: %w", st.Type, err)
+		return storage.Info{}, err
+	}
+	back, info, err := storage.ReadVerified(ctx, c.Store, key, journal.StatementMax)
+	if err != nil {
+		return info, fmt.Errorf("read back %s statement: %w", st.Type, err)
 	}
 	if !slices.Equal(back, st.Bytes) {
-		return fmt.Errorf("read back %s statement: %w", st.Type, storage.ErrCorrupt)
+		return info, fmt.Errorf("read back %s statement: %w", st.Type, storage.ErrCorrupt)
 	}
-	return nil
+	s.r.cache.put(st.Hash, back)
+	return info, nil
 }
 
 // each runs f for all regions still in the session, at once, and leaves out

@@ -266,6 +266,21 @@ func (s *Session) stored(key string, sealed pack.Sealed) error {
 
 // putIndexLocked writes what is in no index object yet. s.mu is held.
 func (s *Session) putIndexLocked(ctx context.Context) error {
+	objects, err := s.sealIndexLocked()
+	if err != nil {
+		return err
+	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	for _, o := range objects {
+		s.putAll(ctx, o)
+	}
+	return nil
+}
+
+// sealIndexLocked makes index objects of what is in none yet, for the caller to
+// put. The local index knows what is in them. s.mu is held.
+func (s *Session) sealIndexLocked() (objects []object, err error) {
 	records := s.records
 	s.records, s.since = nil, 0
 	for len(records) > 0 {
@@ -274,44 +289,43 @@ func (s *Session) putIndexLocked(ctx context.Context) error {
 			room += records[n].Room()
 			n++
 		}
-		if err := s.putIndexObject(ctx, records[:n]); err != nil {
-			return err
+		o, err := s.sealIndexObject(records[:n])
+		if err != nil {
+			return objects, err
 		}
-		records = records[n:]
+		objects, records = append(objects, o), records[n:]
 	}
-	return nil
+	return objects, nil
 }
 
 // indexRoom is how many bytes of records go into one index object.
 const indexRoom = 4 << 20
 
-func (s *Session) putIndexObject(ctx context.Context, records []index.PackRecord) error {
+func (s *Session) sealIndexObject(records []index.PackRecord) (object, error) {
 	seq := s.nextObject()
 	enc, err := pack.NewEncoder()
 	if err != nil {
-		return err
+		return object{}, err
 	}
 	data, err := index.EncodeObject(&index.Object{Repo: s.r.id, Writer: hex16(s.log.Writer), Instance: hex16(s.log.Instance), Seq: seq, Domain: uint64(s.r.trust.Domain.ID), Packs: records}, s.sign, enc, s.indexSeal)
 	if err != nil {
-		return fmt.Errorf("encode index object: %w", err)
+		return object{}, fmt.Errorf("encode index object: %w", err)
 	}
 	key := storage.IndexKey(s.log.Writer, s.log.Instance, seq, sha256.Sum256(data))
-	s.mu.Unlock()
-	s.putAll(ctx, key, data)
-	s.mu.Lock()
-	return s.idx.MarkLoaded(key)
+	return object{key, data}, s.idx.MarkLoaded(key)
 }
 
 // putAll stores one small object in every region of the session.
-func (s *Session) putAll(ctx context.Context, key string, data []byte) {
-	sum := sha256.Sum256(data)
-	s.each(ctx, func(ctx context.Context, c *claim) error {
-		if err := c.Store.Put(ctx, key, data, sum); err != nil {
-			return err // it names the key
-		}
-		s.r.opt.Events.stored(c.Name, int64(len(data)))
-		return nil
-	})
+func (s *Session) putAll(ctx context.Context, o object) {
+	s.each(ctx, func(ctx context.Context, c *claim) error { return s.putObject(ctx, c, o) })
+}
+
+func (s *Session) putObject(ctx context.Context, c *claim, o object) error {
+	if err := put(ctx, c.Store, o.key, o.data); err != nil {
+		return err // it names the key
+	}
+	s.r.opt.Events.stored(c.Name, int64(len(o.data)))
+	return nil
 }
 
 func (s *Session) fail(err error) {
