@@ -36,10 +36,10 @@ const (
 type Gap struct {
 	Region    string
 	Nonce     string
-	Snapshots []string // ids that other regions show and this one does not, oldest first
-	Objects   []Object // to copy, in commit order
-	Bytes     int64    // of Objects
-	packs     []string // closure of Snapshots
+	Snapshots []string        // ids that other regions show and this one does not, oldest first
+	Objects   []Object        // to copy, in commit order
+	Bytes     int64           // of Objects
+	gone      map[string]bool // what snapshots need and no region that answers has
 }
 
 // Object is one object to copy.
@@ -122,9 +122,7 @@ func list(ctx context.Context, place *repo.Place) (held, error) {
 
 func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) (Gap, error) {
 	g := Gap{Region: place.Name, Nonce: place.Nonce}
-	if err := p.missingSnapshots(ctx, &g); err != nil {
-		return g, err
-	}
+	p.missingSnapshots(&g)
 	wanted, err := p.r.ReachablePacks(ctx)
 	if err != nil {
 		return g, err
@@ -146,6 +144,7 @@ func (p *Plan) gap(ctx context.Context, place *repo.Place, all map[string]held) 
 			sizes[key], differs[key] = size, there && own > 0
 		}
 	}
+	g.gone = p.goneFrom(&g, wanted, have, sizes)
 	for _, prefix := range prefixes() {
 		for key, size := range sizes {
 			if strings.HasPrefix(key, prefix) {
@@ -186,11 +185,10 @@ func (p *Plan) mirrorable(ctx context.Context, g *Gap) error {
 	return ctx.Err()
 }
 
-func (p *Plan) missingSnapshots(ctx context.Context, g *Gap) error {
-	view := p.r.View()
-	packs := map[string]bool{}
+// missingSnapshots lists what other regions show and this one does not, oldest first.
+func (p *Plan) missingSnapshots(g *Gap) {
 	var missing []*journal.Shown
-	for _, sh := range view.Snapshots() {
+	for _, sh := range p.r.View().Snapshots() {
 		if !sh.Shows(g.Nonce) {
 			missing = append(missing, sh)
 		}
@@ -203,21 +201,7 @@ func (p *Plan) missingSnapshots(ctx context.Context, g *Gap) error {
 	})
 	for _, sh := range missing {
 		g.Snapshots = append(g.Snapshots, sh.ID)
-		for _, ref := range sh.Intents {
-			keys, err := p.r.Closure(ctx, ref)
-			if err != nil {
-				return err
-			}
-			for _, k := range keys {
-				packs[k] = true
-			}
-		}
 	}
-	for k := range packs {
-		g.packs = append(g.packs, k)
-	}
-	slices.Sort(g.packs)
-	return nil
 }
 
 // Empty reports whether nothing has to be done.
@@ -258,8 +242,12 @@ type Result struct {
 	Snapshots int    `json:"snapshots"`
 	Objects   int    `json:"objects"`
 	Bytes     int64  `json:"bytes"`
-	Error     string `json:"error,omitempty"`
-	Err       error  `json:"-"`
+	// HeldBack counts the snapshots that stay away, since something that they need
+	// could not be had; Held names the first of them.
+	HeldBack int    `json:"held_back"`
+	Held     []Held `json:"held,omitempty"`
+	Error    string `json:"error,omitempty"`
+	Err      error  `json:"-"`
 }
 
 // Run fills the gaps, region by region. A region that fails does not stop the
@@ -292,23 +280,11 @@ func (p *Plan) fill(ctx context.Context, g Gap, opt Options, res *Result) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.End(context.WithoutCancel(ctx), err != nil)) }()
-	missing, failed := p.copyAll(ctx, s, g, opt, res)
-	if ctx.Err() != nil || slices.ContainsFunc(missing, needed) {
+	lost, failed := p.copyAll(ctx, s, g, opt, res)
+	if ctx.Err() != nil {
 		return failed
 	}
-	for ids := range slices.Chunk(g.Snapshots, publishMax) {
-		if _, err := s.PublishCopies(ctx, repo.Copies{Snapshots: ids, Packs: g.packs}); err != nil {
-			return errors.Join(err, failed)
-		}
-		res.Snapshots += len(ids)
-	}
-	return failed
-}
-
-// needed tells what snapshots cannot do without. Anything else that is damaged
-// everywhere, such as what a killed run left, must not keep them away.
-func needed(key string) bool {
-	return strings.HasPrefix(key, storage.PacksPrefix) || strings.HasPrefix(key, storage.ManifestPrefix)
+	return errors.Join(failed, p.publish(ctx, s, g, lost, res))
 }
 
 // target is where objects are put: a session, or the region itself.
@@ -328,8 +304,9 @@ func (p *Plan) mirror(ctx context.Context, g Gap, opt Options, res *Result) erro
 }
 
 // copyAll copies kind by kind, so that a crash leaves nothing that refers to
-// what is not there. missing are the keys of what could not be copied.
-func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *Result) (missing []string, err error) {
+// what is not there. lost is what could not be copied, and why.
+func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *Result) (lost map[string]error, err error) {
+	lost = map[string]error{}
 	var first error
 	results := make(chan outcome)
 	done := make(chan struct{})
@@ -337,7 +314,7 @@ func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *R
 		defer close(done)
 		for o := range results {
 			if o.err != nil {
-				missing, first = append(missing, o.Key), cmp.Or(first, o.err)
+				lost[o.Key], first = o.err, cmp.Or(first, o.err)
 				opt.Events.skipped(g.Region, o.Key, o.err)
 				continue
 			}
@@ -363,9 +340,9 @@ func (p *Plan) copyAll(ctx context.Context, s target, g Gap, opt Options, res *R
 	close(results)
 	<-done
 	if first != nil {
-		return missing, fmt.Errorf("%d objects could not be copied, the first: %w", len(missing), first)
+		return lost, fmt.Errorf("%d objects could not be copied, the first: %w", len(lost), first)
 	}
-	return nil, ctx.Err()
+	return lost, ctx.Err()
 }
 
 type outcome struct {

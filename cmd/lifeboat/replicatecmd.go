@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat/replicate"
+	"lifeboat/storage"
 	"lifeboat/storage/repo"
 )
 
@@ -249,8 +250,32 @@ func (a *app) syncRound(ctx context.Context, r *repo.Repo, to []string, d *syncD
 	if round == 0 {
 		d.Results = results
 	}
-	return true, err
+	return true, heldBack(results, err)
 }
+
+// heldBack is the failure of a sync that had to leave recovery points behind: what
+// they need is damaged, unless it is only that nobody could be asked.
+func heldBack(results []replicate.Result, err error) error {
+	if !errors.Is(err, replicate.ErrHeldBack) || storage.IsTemporary(err) || errors.Is(err, storage.ErrUnreachable) {
+		return err
+	}
+	n := 0
+	var names []string
+	for _, r := range results {
+		n += r.HeldBack
+		for _, h := range r.Held {
+			if name := fmt.Sprintf("%.8s", h.Snapshot); !slices.Contains(names, name) && len(names) < heldShown {
+				names = append(names, name)
+			}
+		}
+	}
+	return &Fail{Code: VerifyFailed, Err: err,
+		Message: fmt.Sprintf("%d recovery points could not be brought to every region, since no region has whole what they need: %s", n, andMore(names, max(n, len(names)))),
+		Hint:    "everything else was copied; see what is affected with: lifeboat check, and back up again while the source is there: lifeboat backup --all --full"}
+}
+
+// heldShown is how many recovery points a message names.
+const heldShown = 5
 
 // planReplacements reads every object and adds those that are damaged to the plan.
 func (a *app) planReplacements(ctx context.Context, r *repo.Repo, plan *replicate.Plan) error {
@@ -315,7 +340,13 @@ func (d *syncData) text(p *page) {
 	}
 	for _, r := range d.Results {
 		if r.Error != "" {
-			p.line("%s", p.mark(markBad, r.Region+": "+r.Error))
+			p.line("%s", p.mark(markBad, fmt.Sprintf("%s: %d recovery points, %d objects, %s copied, and then: %s", r.Region, r.Snapshots, r.Objects, p.size(r.Bytes), strings.ReplaceAll(r.Error, "\n", "; "))))
+			for _, h := range r.Held {
+				p.line("    held back %.8s: %s", h.Snapshot, strings.ReplaceAll(h.Problem, "\n", "; "))
+			}
+			if more := r.HeldBack - len(r.Held); more > 0 {
+				p.line("    and %d more", more)
+			}
 			continue
 		}
 		p.line("%s", p.mark(markOK, fmt.Sprintf("%s: %d recovery points, %d objects, %s copied", r.Region, r.Snapshots, r.Objects, p.size(r.Bytes))))

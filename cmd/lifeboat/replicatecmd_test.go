@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// packFiles are the data packs in a region's folder.
+func (l *lab) packFiles(region string) []string {
+	l.t.Helper()
+	all, err := filepath.Glob(l.path(region + "/packs/*/d/*/*.tar"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return all
+}
+
+// TestSyncNamesWhatStaysAway: a pack that is damaged in the one region that has it
+// keeps its own recovery point back, and the exit code and the text say so.
+func TestSyncNamesWhatStaysAway(t *testing.T) {
+	l := newLab(t)
+	if err := os.Mkdir(l.path("other"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.edit("paths: {state", "  - {name: other, kind: volume, volume: {paths: ["+l.path("other")+"]}}\npaths: {state")
+	if err := os.Rename(l.path("b"), l.path("b-away")); err != nil {
+		t.Fatal(err)
+	}
+	l.write("file", strings.Repeat("contents of files ", 1000))
+	bad, _ := l.exits(ReplicationDegraded, "backup", "files")["snapshot_id"].(string)
+	packs := l.packFiles("a")
+	if err := os.WriteFile(l.path("other/file"), []byte(strings.Repeat("contents of other ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.exits(ReplicationDegraded, "backup", "other")
+	if err := os.Rename(l.path("b-away"), l.path("b")); err != nil || len(packs) != 1 {
+		t.Fatalf("%d packs, %v", len(packs), err)
+	}
+	data, err := os.ReadFile(packs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.Chmod(packs[0], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(packs[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.fails(VerifyFailed, "1 recovery points could not be brought to every region", "replicate", "sync")
+	if out := l.stdout.String() + l.stderr.String(); !strings.Contains(out, "held back "+bad[:8]) || !strings.Contains(out, bad[:8]) {
+		t.Errorf("%s is not named: %s", bad, out)
+	}
+	for _, s := range list(l.must("snapshots"), "snapshots") {
+		regions, _ := s["regions"].([]any)
+		if (len(regions) == 2) != (s["workload"] == "other") {
+			t.Errorf("%v is in %v", s["workload"], regions)
+		}
+	}
+}
