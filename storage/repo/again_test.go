@@ -48,7 +48,7 @@ func TestNextRunAcknowledgesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := r.ID()
-		c, err := s.Commit(t.Context(), []repo.Prepared{{Manifest: &repo.Manifest{Type: "manifest", Version: 1, Repo: id[:], Workload: "w", Start: now().UnixNano()}}})
+		c, err := s.Commit(t.Context(), []repo.Prepared{{Manifest: &repo.Manifest{Type: "manifest", Version: 1, Repo: id[:], Writer: unhex(state.Writer()), Workload: "w", Start: now().UnixNano()}}})
 		if err != nil {
 			t.Fatal(err)
 		}

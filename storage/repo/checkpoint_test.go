@@ -87,7 +87,7 @@ func commitEmpty(t *testing.T, regions []repo.Region, state *repo.State, cache s
 		t.Fatal(err)
 	}
 	id := r.ID()
-	m := &repo.Manifest{Type: "manifest", Version: 1, Repo: id[:], Workload: workload, Start: now().UnixNano()}
+	m := &repo.Manifest{Type: "manifest", Version: 1, Repo: id[:], Writer: unhex(state.Writer()), Workload: workload, Start: now().UnixNano()}
 	if _, err := s.Commit(ctx, []repo.Prepared{{Manifest: m}}); err != nil {
 		t.Fatal(err)
 	}

@@ -77,10 +77,7 @@ func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identi
 		if !ok || !hasFingerprint(ids, fp) {
 			continue
 		}
-		w, werr := unwrapKey(ctx, s, info.Key, opener)
-		if werr == nil && (w.Type != "key" || w.Repo != repo.String() || w.ID != id) {
-			werr = fmt.Errorf("open %s: %w: it wraps key %q of repository %.8s", info.Key, storage.ErrCorrupt, w.ID, w.Repo)
-		}
+		secret, werr := unwrapKey(ctx, s, info.Key, repo, id, opener)
 		if isAway(werr) {
 			return out, werr
 		}
@@ -88,7 +85,7 @@ func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identi
 			err = werr
 			continue
 		}
-		out = append(out, unwrapped{id, w.Secret})
+		out = append(out, unwrapped{id, secret})
 	}
 	if len(out) == 0 && err == nil {
 		err = ErrNoKey
@@ -96,20 +93,31 @@ func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identi
 	return out, err
 }
 
-func unwrapKey(ctx context.Context, s storage.Store, key string, opener *seal.Opener) (wrapped, error) {
-	var w wrapped
+func unwrapKey(ctx context.Context, s storage.Store, key string, repo ID, id string, opener *seal.Opener) (secret string, err error) {
 	data, _, err := storage.ReadVerified(ctx, s, key, wrappedMax)
 	if err != nil {
-		return w, fmt.Errorf("read wrapped key: %w", err)
+		return "", fmt.Errorf("read wrapped key: %w", err)
 	}
 	text, err := opener.Open(nil, data)
+	if err == nil {
+		secret, err = parseWrapped(text, repo, id)
+	}
 	if err != nil {
-		return w, fmt.Errorf("open %s: %w", key, err)
+		return "", fmt.Errorf("open %s: %w", key, err)
 	}
+	return secret, nil
+}
+
+// parseWrapped gives the secret inside the wrapped key of that id.
+func parseWrapped(text []byte, repo ID, id string) (secret string, err error) {
+	var w wrapped
 	if err := json.Unmarshal(text, &w); err != nil {
-		return w, fmt.Errorf("open %s: %w: %w", key, storage.ErrCorrupt, err)
+		return "", fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
-	return w, nil
+	if w.Type != "key" || w.Repo != repo.String() || w.ID != id {
+		return "", fmt.Errorf("%w: it wraps key %q of repository %.8s", storage.ErrCorrupt, w.ID, w.Repo)
+	}
+	return w.Secret, nil
 }
 
 // wrapParts splits keys/<id>/<fingerprint>-<sha256>.age.

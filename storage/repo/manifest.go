@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,6 +20,8 @@ import (
 // Limits of a manifest.
 const (
 	manifestPlainMax = 64 << 20  // bytes of CBOR a reader accepts
+	manifestItemsMax = 1 << 20   // items of one list in it
+	summariesMax     = 1 << 18   // snapshots that the body of one statement may describe
 	InlineMax        = 256 << 10 // a sealed manifest up to this size rides in its intent; pages up to this size ride in their manifest
 	ErrorsMax        = 1000      // items a manifest names; the rest are only counted
 )
@@ -145,6 +148,14 @@ func openRecord(sealed []byte, open func(dst, file []byte) ([]byte, error), limi
 }
 
 func sealManifest(m *Manifest, to *seal.Sealer) ([]byte, error) {
+	plain, err := encodeManifest(m)
+	if err != nil {
+		return nil, err
+	}
+	return sealRecord(plain, to)
+}
+
+func encodeManifest(m *Manifest) ([]byte, error) {
 	mode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
@@ -153,12 +164,13 @@ func sealManifest(m *Manifest, to *seal.Sealer) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest of %s: %w", m.Workload, err)
 	}
-	return sealRecord(plain, to)
+	return plain, nil
 }
 
 // DecodeManifest reads the plain CBOR of a manifest.
 func DecodeManifest(plain []byte, repo ID) (*Manifest, error) {
-	mode, err := cbor.DecOptions{MaxArrayElements: 1 << 20, MaxMapPairs: 64, MaxNestedLevels: 8, DupMapKey: cbor.DupMapKeyEnforcedAPF}.DecMode()
+	mode, err := cbor.DecOptions{MaxArrayElements: manifestItemsMax, MaxMapPairs: 64, MaxNestedLevels: 8, DupMapKey: cbor.DupMapKeyEnforcedAPF,
+		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive}.DecMode()
 	if err != nil {
 		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
@@ -166,8 +178,11 @@ func DecodeManifest(plain []byte, repo ID) (*Manifest, error) {
 	if err := mode.Unmarshal(plain, m); err != nil {
 		return nil, fmt.Errorf("decode manifest: %w: %w", storage.ErrCorrupt, err)
 	}
-	if m.Type != "manifest" || m.Version != 1 || ID(pad32(m.Repo)) != repo {
+	if m.Type != "manifest" || m.Version != 1 || !bytes.Equal(m.Repo, repo[:]) {
 		return nil, fmt.Errorf("decode manifest: %w: type %q, version %d, of repository %x", storage.ErrCorrupt, m.Type, m.Version, m.Repo)
+	}
+	if len(m.Writer) != writerBytes || len(m.Parent) != 0 && len(m.Parent) != sha256.Size {
+		return nil, fmt.Errorf("decode manifest: %w: %d bytes name the writer, %d the parent", storage.ErrCorrupt, len(m.Writer), len(m.Parent))
 	}
 	return m, nil
 }
@@ -181,8 +196,37 @@ func pad32(b []byte) (out [32]byte) {
 // of the body tells nothing, and the facts.
 type sealedBody struct {
 	Salt      string          `json:"salt"`
-	Snapshots []Summary       `json:"snapshots,omitempty"`
+	Snapshots summaries       `json:"snapshots,omitempty"`
 	Report    json.RawMessage `json:"report,omitempty"`
+}
+
+// summaries is read one by one, since a list of many that are empty takes far
+// more memory than text.
+type summaries []Summary
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *summaries) UnmarshalJSON(text []byte) error { return s.read(text, summariesMax) }
+
+func (s *summaries) read(text []byte, most int) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	open, err := dec.Token()
+	if err != nil || open == nil {
+		return err
+	}
+	if open != json.Delim('[') {
+		return fmt.Errorf("snapshots are %v, no list", open)
+	}
+	for *s = nil; dec.More(); {
+		if len(*s) == most {
+			return fmt.Errorf("more than %d snapshots", most)
+		}
+		var one Summary
+		if err := dec.Decode(&one); err != nil {
+			return err
+		}
+		*s = append(*s, one)
+	}
+	return nil
 }
 
 // sealBody gives the body and its clear, salted hash.

@@ -47,6 +47,7 @@ var (
 const (
 	formatMajor = 1
 	formatMax   = 64 << 10 // bytes of format.json and of a region marker
+	writerBytes = 16       // of the id of a writer or of an instance
 )
 
 // ID is the SHA-256 of format.json: the identity of a repository.

@@ -40,6 +40,7 @@ type simActor struct {
 	sync   bool // it copies; others take snapshots
 	gentle bool // no accidents of its own making
 	only   int  // the one workload of its session, or -1
+	writer []byte
 
 	dead bool              // guarded by w.mu: killed; every request fails from then on
 	done bool              // guarded by w.mu: its goroutine has ended
@@ -113,6 +114,7 @@ func (a *simActor) live(ctx context.Context) (err error) {
 		a.w.fail("%s: %v", a.name, err)
 		return err
 	}
+	a.writer = unhex(st.Writer())
 	opt := repo.Options{Regions: a.regions(), ID: a.w.made.made.ID, Root: a.w.made.made.Root.Public(), State: st, CacheDir: a.host.cache()}
 	if a.rng.IntN(4) == 0 {
 		opt.CacheDir = "" // it was cleared
@@ -401,7 +403,7 @@ func (m *simMaker) manifest(ctx context.Context, load int, content []int, truth 
 	id := m.hash[pack.Meta].Sum(page)
 	truth.page, truth.pageText = id, page
 	rp := m.r.ID()
-	man := &repo.Manifest{Type: "manifest", Version: 1, Repo: rp[:], Workload: fmt.Sprint("w", load), Kind: "volume", Host: a.host.name,
+	man := &repo.Manifest{Type: "manifest", Version: 1, Repo: rp[:], Writer: a.writer, Workload: fmt.Sprint("w", load), Kind: "volume", Host: a.host.name,
 		Parent: parent, Start: a.w.now().UnixNano(), Catalog: repo.Catalog{Root: id, Entries: uint64(len(content))}}
 	if a.rng.IntN(3) == 0 {
 		man.Pages = [][]byte{page} // it rides along

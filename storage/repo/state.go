@@ -49,6 +49,8 @@ const (
 	stateName = "writer.json"
 	chainName = "chain.json"
 	dataName  = "data.identity"
+	// chainSeqMax is a number that no journal reaches: object numbers are made of it and 16 bits more.
+	chainSeqMax = 1 << 47
 )
 
 // ErrNoState says that this host is no writer of any repository.
@@ -187,7 +189,8 @@ func (c chainFile) valid(writer string) bool {
 		return c.Head == journal.Ref{}
 	}
 	hash, err := hex.DecodeString(c.Head.Hash)
-	return err == nil && len(hash) == 32 && c.Head.Writer == writer && c.Head.Instance == c.Instance
+	return err == nil && len(hash) == 32 && hex.EncodeToString(hash) == c.Head.Hash && c.Head.Seq <= chainSeqMax &&
+		c.Head.Writer == writer && c.Head.Instance == c.Instance
 }
 
 func saveChain(dir string, c chainFile) error {
