@@ -115,9 +115,13 @@ func (c *cache) put(hash [32]byte, data []byte) {
 		return
 	}
 	path := c.path(hash)
-	if os.MkdirAll(filepath.Dir(path), 0o700) != nil {
-		return
+	if os.MkdirAll(filepath.Dir(path), 0o700) == nil {
+		replaceFile(path, data)
 	}
+}
+
+// replaceFile puts a file whole, or not at all.
+func replaceFile(path string, data []byte) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
 	if err != nil {
 		return

@@ -139,7 +139,13 @@ func (r *Repo) open(ctx context.Context) error {
 	if err := r.pinnedCache(); err != nil {
 		return err
 	}
-	found := r.connect(ctx)
+	early := r.foresee()
+	ctx, enough := context.WithCancel(ctx)
+	defer func() {
+		enough()
+		early.end(r.regions)
+	}()
+	found := r.connect(ctx, early)
 	if err := r.identify(found); err != nil {
 		return err
 	}
@@ -207,9 +213,10 @@ type connection struct {
 	markers []marker
 }
 
-func (r *Repo) connect(ctx context.Context) []*connection {
+func (r *Repo) connect(ctx context.Context, early *foresight) []*connection {
 	found := make([]*connection, len(r.opt.Regions))
 	for i, region := range r.opt.Regions {
+		region.Store = early.watch(ctx, region)
 		found[i] = &connection{place: &Place{Region: region}}
 		r.regions = append(r.regions, found[i].place)
 	}
