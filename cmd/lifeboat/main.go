@@ -12,9 +12,9 @@ import (
 	_ "time/tzdata" // time zones on hosts that have none
 )
 
-// gcPercent trades a little processor time for half the heap: what lives are
+// gcPercent trades a little processor time for a third of the heap: what lives are
 // mostly buffers, so collections are cheap, and the memory budget is tight.
-const gcPercent = 25
+const gcPercent = 10
 
 func main() {
 	debug.SetGCPercent(gcPercent)

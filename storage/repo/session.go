@@ -41,7 +41,7 @@ type SessionOptions struct {
 	// Workloads are those that the session will store; empty means any. A region
 	// that lacks the newest snapshot of one of them is behind and left out.
 	Workloads []string
-	// Buffers is the number of pack buffers (32 MiB each) in use at once; 0 means 5.
+	// Buffers is the number of pack buffers (pack.PackTarget each) in use at once; 0 means 5.
 	Buffers int
 	// SlowRegion is how long a run waits for one region when all others are done
 	// with what they have; then the region is left out. 0 means 60 s.
