@@ -349,7 +349,7 @@ func TestTwoDaemons(t *testing.T) {
 		}
 	}
 	s.backup(t, 0)
-	first.Signal(syscall.SIGHUP) // a service manager's way to ask for a new look at the configuration
+	first.Signal(syscall.SIGHUP) // with the same configuration: nothing changes
 	s.backup(t, 0)
 	if ended(first) {
 		t.Error("SIGHUP ends the daemon")
@@ -370,6 +370,51 @@ func TestTwoDaemons(t *testing.T) {
 	}
 	if n := len(s.snapshotIDs(t)); n != 5 {
 		t.Errorf("%d snapshots, want 5", n)
+	}
+}
+
+// TestDaemonReloads: SIGHUP puts a new configuration into force; one with mistakes
+// is refused with the reason, and the old one goes on.
+func TestDaemonReloads(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "a", "b")
+	putFile(t, s.source("file"), []byte("one"))
+	s.Work[0].Lines = []string{rarely}
+	s.init(t)
+	p := s.Start("daemon")
+	s.waitForRuns(t, p, "backup files", 1)
+	add := func(name string) {
+		putFile(t, s.Path(name, "file"), []byte(name))
+		s.Work = append(s.Work, siteWork{Name: name, Paths: []string{s.Path(name)}, Lines: []string{rarely}})
+		s.configure(t)
+		p.Signal(syscall.SIGHUP)
+		s.waitForRuns(t, p, "backup "+name, 1)
+	}
+	add("second")
+	good := getFile(t, s.Path("lifeboat.yaml"))
+	for _, bad := range []struct{ text, reason string }{
+		{strings.ReplaceAll(good, "name: second", "name: Second!"), "Second!"},
+		{strings.ReplaceAll(good, "workloads:", "worklaods:"), "worklaods"},
+		{strings.ReplaceAll(good, "lifeboat-state", "another-state"), "paths.state"},
+		{strings.ReplaceAll(good, rarely, ""), "schedules nothing"},
+	} {
+		if err := os.WriteFile(s.Path("lifeboat.yaml"), []byte(bad.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.Signal(syscall.SIGHUP)
+		harness.WaitFor(t, "the refusal of "+bad.reason, func() error {
+			if log := p.Stderr(); !strings.Contains(log, "refused") || !strings.Contains(log, bad.reason) {
+				return fmt.Errorf("the log: %s", log)
+			}
+			return nil
+		})
+	}
+	add("third")
+	stopDaemon(t, p, stopsWithin)
+	for _, job := range []string{"backup files", "backup second", "backup third"} {
+		if all := s.outcomes(t, job); len(all) != 1 || all[0] != "ok" {
+			t.Errorf("%s: %v", job, all)
+		}
 	}
 }
 

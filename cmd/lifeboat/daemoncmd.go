@@ -41,6 +41,8 @@ func (a *app) daemonCommand() *cobra.Command {
 		Use: "daemon", Short: "Run schedules, replication, checks and drills", Args: cobra.NoArgs,
 		Long: "Run backups, sync, checks and drills by the configuration's schedules. Missed runs are caught up once at\n" +
 			"the start. SIGTERM stops cleanly: what is stored is kept, and what was not committed is done again.\n" +
+			"SIGHUP reads the configuration again; jobs at work end as they began, and a file with mistakes is refused\n" +
+			"with the reasons, while the old one stays in force.\n" +
 			"--once runs what is due and exits, for cron and Kubernetes.",
 		Example: "  lifeboat daemon\n  lifeboat daemon --once",
 	}
@@ -76,11 +78,12 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	go a.explainHangups(ctx, hangups)
+	reload := make(chan []daemon.Job)
+	go a.reloads(ctx, hangups, reload, once)
 	if a.opt.LockWait == 0 {
 		a.opt.LockWait = daemonLockWait
 	}
-	opt := daemon.Options{Jobs: a.jobs(&file.Config), Batch: a.batch, History: a.historyPath(), Now: a.now, Spread: a.spread(), StopWithin: stopWithin, Events: a.daemonEvents()}
+	opt := daemon.Options{Jobs: a.jobs(&file.Config), Batch: a.batch, History: a.historyPath(), Now: a.now, Spread: a.spread(), StopWithin: stopWithin, Reload: reload, Events: a.daemonEvents()}
 	if len(opt.Jobs) == 0 {
 		return nil, false, &Fail{Code: ConfigInvalid, Message: "nothing is scheduled", Hint: "give a workload, a drill or maintenance a schedule"}
 	}
@@ -117,18 +120,6 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 
 // daemonLockWait is how long a job waits for a run by hand of the same workload.
 const daemonLockWait = 5 * time.Minute
-
-// explainHangups answers the signal by which a service manager asks for a reload.
-func (a *app) explainHangups(ctx context.Context, hangups <-chan os.Signal) {
-	for {
-		select {
-		case <-hangups:
-			a.log.Warn("SIGHUP does not reload the configuration in this version; restart the daemon to read it again")
-		case <-ctx.Done():
-			return
-		}
-	}
-}
 
 // lockDaemon makes sure that one daemon runs on one state folder.
 func (a *app) lockDaemon() (func(), error) {
@@ -245,6 +236,13 @@ func (a *app) daemonEvents() daemon.Events {
 		Clock:   func(name string, ahead time.Duration) { a.log.Warn("the clock went back", "job", name, "by", ahead) },
 		History: func(err error) { a.log.Error("history", "error", err) },
 		Waiting: func(next time.Time) { a.log.Debug("waiting", "until", next) },
+		Reloaded: func(jobs int, err error) {
+			if err != nil {
+				a.log.Error("the new jobs are refused, the old ones stay", "error", err)
+				return
+			}
+			a.log.Info("the new configuration is in force", "jobs", jobs)
+		},
 	}
 }
 

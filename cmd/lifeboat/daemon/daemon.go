@@ -66,7 +66,11 @@ type Options struct {
 	AtOnce int
 	// StopWithin is how long running jobs get to end; 0 is a minute.
 	StopWithin time.Duration
-	Events     Events
+	// Reload brings new lists of jobs while Run is at work; nil brings none. Jobs
+	// at work end as they began; what is remembered of a name stays. A list that is
+	// no good is reported and changes nothing.
+	Reload <-chan []Job
+	Events Events
 }
 
 // Events report what the loop does. Nil fields are left out. They may be
@@ -78,6 +82,7 @@ type Events struct {
 	Clock    func(name string, ahead time.Duration)
 	History  func(err error) // the file could not be read or written
 	Waiting  func(next time.Time)
+	Reloaded func(jobs int, err error) // a new list was taken, or refused
 }
 
 // Run runs jobs until ctx ends, then waits for those at work. It returns nil
@@ -123,18 +128,8 @@ type runner struct {
 }
 
 func newRunner(opt Options) (*runner, error) {
-	if len(opt.Jobs) > jobsMax {
-		return nil, fmt.Errorf("%d jobs are more than %d", len(opt.Jobs), jobsMax)
-	}
-	seen := map[string]bool{}
-	for _, j := range opt.Jobs {
-		switch {
-		case seen[j.Name]:
-			return nil, fmt.Errorf("two jobs are named %q", j.Name)
-		case j.Next == nil || (j.Run == nil && opt.Batch == nil):
-			return nil, fmt.Errorf("job %q has no timetable or nothing to run", j.Name)
-		}
-		seen[j.Name] = true
+	if err := opt.check(opt.Jobs); err != nil {
+		return nil, err
 	}
 	if opt.AtOnce <= 0 {
 		opt.AtOnce = atOnceDefault
@@ -149,6 +144,37 @@ func newRunner(opt Options) (*runner, error) {
 	}
 	r.load()
 	return r, nil
+}
+
+// check tells why a list of jobs cannot be run.
+func (opt *Options) check(jobs []Job) error {
+	if len(jobs) > jobsMax {
+		return fmt.Errorf("%d jobs are more than %d", len(jobs), jobsMax)
+	}
+	seen := map[string]bool{}
+	for _, j := range jobs {
+		switch {
+		case seen[j.Name]:
+			return fmt.Errorf("two jobs are named %q", j.Name)
+		case j.Next == nil || (j.Run == nil && opt.Batch == nil):
+			return fmt.Errorf("job %q has no timetable or nothing to run", j.Name)
+		}
+		seen[j.Name] = true
+	}
+	return nil
+}
+
+// replace takes over a new list of jobs.
+func (r *runner) replace(jobs []Job) {
+	err := r.opt.check(jobs)
+	if err == nil {
+		r.mu.Lock()
+		r.opt.Jobs = jobs
+		r.mu.Unlock()
+	}
+	if r.opt.Events.Reloaded != nil {
+		r.opt.Events.Reloaded(len(jobs), err)
+	}
 }
 
 // now is the wall clock without the monotonic reading, since runs are compared
@@ -167,8 +193,8 @@ func (r *runner) round(ctx context.Context) time.Time {
 	return next
 }
 
-// sleep waits until next, until a job ends or until ctx ends, but not long: the
-// clock may be set while we sleep.
+// sleep waits until next, until a job ends, new jobs come or ctx ends, but not
+// long: the clock may be set while we sleep.
 func (r *runner) sleep(ctx context.Context, next time.Time) {
 	wait := lookMax
 	if !next.IsZero() {
@@ -179,6 +205,8 @@ func (r *runner) sleep(ctx context.Context, next time.Time) {
 	select {
 	case <-timer.C:
 	case <-r.woke:
+	case jobs := <-r.opt.Reload:
+		r.replace(jobs)
 	case <-ctx.Done():
 	}
 }

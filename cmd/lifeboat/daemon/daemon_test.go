@@ -444,3 +444,36 @@ func FuzzHistory(f *testing.F) {
 		}
 	})
 }
+
+// TestNewJobs: a new list takes over at once, jobs at work end, what is remembered
+// stays, and a list that is no good changes nothing.
+func TestNewJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDiary(time.Now)
+		reload := make(chan []Job)
+		var told []string
+		opt := Options{Now: time.Now, Reload: reload, Jobs: []Job{d.job("old", every(time.Hour), 10*time.Minute), d.job("both", every(time.Hour), 0)},
+			Events: Events{Reloaded: func(n int, err error) { told = append(told, fmt.Sprint(n, err != nil)) }}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, opt) }()
+		time.Sleep(time.Until(every(time.Hour)(time.Now())) + time.Minute) // old is at work
+		reload <- []Job{d.job("both", every(time.Hour), 0), d.job("new", every(time.Hour), 0)}
+		time.Sleep(30 * time.Minute)
+		if d.count("old") != 1 || d.count("both") != 1 || d.count("new") != 0 {
+			t.Errorf("too early: %s", d.text())
+		}
+		reload <- []Job{{Name: "bad"}}
+		time.Sleep(time.Hour)
+		if d.count("old") != 1 || d.count("both") != 2 || d.count("new") != 1 {
+			t.Errorf("an hour later: %s", d.text())
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if !slices.Equal(told, []string{"2 false", "1 true"}) {
+			t.Errorf("told %v", told)
+		}
+	})
+}
