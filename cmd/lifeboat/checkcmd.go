@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,9 +13,7 @@ import (
 	"lifeboat/config"
 	"lifeboat/replicate"
 	"lifeboat/storage"
-	"lifeboat/storage/pack"
 	"lifeboat/storage/repo"
-	"lifeboat/storage/seal"
 )
 
 // checkFlags are those of check.
@@ -115,7 +112,7 @@ func (a *app) check(ctx context.Context, f checkFlags) (*scrubData, error) {
 		}
 	}
 	d := &scrubData{Required: set.Required, asked: f.read, forced: a.opt.Region}
-	scrub, err := a.scrubOptions(ctx, r, opt.Identities, f)
+	scrub, err := a.scrubOptions(r, f)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +128,7 @@ func (a *app) check(ctx context.Context, f checkFlags) (*scrubData, error) {
 	return d, errors.Join(err, d.verdict())
 }
 
-func (a *app) scrubOptions(ctx context.Context, r *repo.Repo, ids []seal.Identity, f checkFlags) (replicate.ScrubOptions, error) {
+func (a *app) scrubOptions(r *repo.Repo, f checkFlags) (replicate.ScrubOptions, error) {
 	opt := replicate.ScrubOptions{
 		Workload: f.workload, Newest: f.newest, Now: a.now(), Events: a.scrubEvents(r),
 		Read: replicate.ReadAmount{All: f.read.All, Ratio: f.read.Ratio, Bytes: f.read.Bytes},
@@ -143,7 +140,7 @@ func (a *app) scrubOptions(ctx context.Context, r *repo.Repo, ids []seal.Identit
 		return opt, a.loadCoverage(r, &opt)
 	}
 	if r.Keys().HasData() {
-		opt.Open = contentsOpener(ctx, r, ids)
+		opt.Open = r.Keys().DataOpener().Open
 	}
 	return opt, a.loadCoverage(r, &opt)
 }
@@ -196,64 +193,6 @@ func (a *app) scrubEvents(r *repo.Repo) replicate.ScrubEvents {
 			}
 		},
 	}
-}
-
-// contentsOpener opens frames of contents: with data identities that were named
-// or are installed, and with those that an operator's identity unwraps.
-func contentsOpener(ctx context.Context, r *repo.Repo, ids []seal.Identity) pack.Open {
-	var data []seal.Identity
-	for _, key := range r.Trust().Data {
-		for _, id := range ids {
-			if id.Recipient().String() == key.Recipient {
-				data = append(data, id)
-				continue
-			}
-			if found, ok := unwrapData(ctx, r, key.KeyID, id); ok && found.Recipient().String() == key.Recipient {
-				data = append(data, found)
-			}
-		}
-	}
-	if len(data) == 0 {
-		return nil
-	}
-	return seal.NewOpener(data...).Open
-}
-
-// wrappedDataMax is more than a wrapped identity has, in bytes.
-const wrappedDataMax = 64 << 10
-
-// unwrapData opens the copy of a data key that is wrapped for one operator, from
-// the first region that has it whole. No copy is no error: the level is then hash.
-func unwrapData(ctx context.Context, r *repo.Repo, keyID string, operator seal.Identity) (seal.Identity, bool) {
-	opener := seal.NewOpener(operator)
-	for _, p := range r.Places() {
-		if !p.Usable() {
-			continue
-		}
-		prefix := storage.WrapPrefix(keyID) + operator.Recipient().Fingerprint() + "-"
-		for info, err := range p.Store.List(ctx, storage.ListOptions{Prefix: prefix}) {
-			if err != nil {
-				break
-			}
-			sealed, _, err := storage.ReadVerified(ctx, p.Store, info.Key, wrappedDataMax)
-			if err != nil {
-				continue
-			}
-			text, err := opener.Open(nil, sealed)
-			var w struct {
-				Repo   string `json:"repo"`
-				ID     string `json:"id"`
-				Secret string `json:"secret"`
-			}
-			if err != nil || json.Unmarshal(text, &w) != nil || w.Repo != r.ID().String() || w.ID != keyID {
-				continue
-			}
-			if id, err := seal.ParseIdentity(w.Secret); err == nil {
-				return id, true
-			}
-		}
-	}
-	return seal.Identity{}, false
 }
 
 // warnCheck says what is no damage and still worth knowing.

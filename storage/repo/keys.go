@@ -39,6 +39,11 @@ func (k *Keys) HasData() bool { return len(k.data) > 0 }
 // HasMeta reports whether names and sizes can be opened.
 func (k *Keys) HasMeta() bool { return len(k.meta) > 0 }
 
+// DataOpener opens frames of contents with the data keys that are at hand, be they
+// given, installed or unwrapped: those that the trust statement names. Without any
+// it opens nothing.
+func (k *Keys) DataOpener() *seal.Opener { return seal.NewOpener(k.data...) }
+
 // wrapped is the text inside an object under keys/.
 type wrapped struct {
 	Type   string `json:"t"` // "key"

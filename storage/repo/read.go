@@ -70,7 +70,7 @@ func (r *Repo) Chunks(ctx context.Context, overlay [][]byte) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	rd := &Reader{r: r, idx: idx, fetchers: make(chan *fetcher, fetchersMax), data: seal.NewOpener(r.keys.data...),
+	rd := &Reader{r: r, idx: idx, fetchers: make(chan *fetcher, fetchersMax), data: r.keys.DataOpener(),
 		meta: r.metaOpener(), overlay: map[pack.ChunkID][]byte{}}
 	for range fetchersMax {
 		rd.fetchers <- nil // made when first used
