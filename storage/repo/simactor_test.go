@@ -101,7 +101,7 @@ func (a *simActor) regions() []repo.Region {
 	for _, r := range a.w.regions {
 		var s storage.Store = &simStore{w: a.w, actor: a, region: r}
 		if a.w.weather.retry {
-			s = storage.WithRetry(s, storage.Backoff{Tries: 3, Budget: 8, Rand: a.rng.Float64, Sleep: func(context.Context, time.Duration) error { return nil }})
+			s = storage.WithRetry(s, storage.Backoff{Tries: 3, Budget: 8, Rand: func() float64 { return 0.5 }, Sleep: func(context.Context, time.Duration) error { return nil }})
 		}
 		out = append(out, repo.Region{Name: r.name, Store: s})
 	}
