@@ -22,6 +22,7 @@ const (
 	indexObjectMax  = 8 << 20 // bytes of one index object
 	indexObjectsMax = 1 << 20 // index objects one region may list
 	indexLoaders    = 8       // index objects fetched at once
+	coversMax       = 4       // packs read at once for their tables of contents
 )
 
 // indexState is the local index and what was merged into it in this process.
@@ -186,41 +187,44 @@ func hex16(s string) (out [16]byte) {
 }
 
 // CoverPacks makes sure that the index knows every one of these packs, reading
-// the table of contents of those that no index object told of.
+// those that no index object told of for their tables of contents.
 func (r *Repo) CoverPacks(ctx context.Context, keys []string) error {
 	idx, err := r.Index(ctx)
 	if err != nil {
 		return err
 	}
-	missing := 0
+	var missing []string
 	for _, key := range keys {
-		hash, ok := storage.HashOf(key)
-		if !ok {
+		kind, parts, err := storage.Parse(key)
+		if err != nil || kind != storage.KindPack {
 			return fmt.Errorf("%s: %w: not the name of a pack", key, storage.ErrCorrupt)
 		}
-		_, parts, err := storage.Parse(key)
-		if err != nil {
-			return err
-		}
-		_, known, err := idx.HasPack(hash, hex16(parts.Writer))
+		_, known, err := idx.HasPack(parts.Sum, hex16(parts.Writer))
 		if err != nil {
 			return fmt.Errorf("look up %s: %w", key, err)
 		}
-		if known {
-			continue
+		if !known {
+			missing = append(missing, key)
 		}
-		if err := r.coverPack(ctx, idx, key, hash); err != nil {
-			return err
-		}
-		missing++
 	}
-	if missing > 0 {
-		r.opt.Events.warn("index_rebuilt", "%d packs were in no index object; their own tables of contents were read", missing)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(coversMax)
+	for _, key := range missing {
+		g.Go(func() error { return r.coverPack(ctx, idx, key) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		r.opt.Events.warn("index_rebuilt", "%d packs were in no index object; their own tables of contents were read", len(missing))
 	}
 	return nil
 }
 
-func (r *Repo) coverPack(ctx context.Context, idx *index.Index, key string, hash pack.Hash) error {
+// coverPack takes over the table of contents of a pack whose bytes hash to its
+// name. The table alone would prove nothing: anybody can seal one, and what the
+// index says is what later runs do not store again.
+func (r *Repo) coverPack(ctx context.Context, idx *index.Index, key string) error {
 	_, parts, err := storage.Parse(key)
 	if err != nil {
 		return err
@@ -233,13 +237,18 @@ func (r *Repo) coverPack(ctx context.Context, idx *index.Index, key string, hash
 	open := seal.NewOpener(r.keys.Domain.Index).Open
 	var all []error
 	for _, p := range r.readOrder() {
-		info, err := p.Store.Stat(ctx, key)
+		toc, size, err := pack.ReadProvedTOC(ctx, p.Store, key, parts.Sum, dec, open)
 		if err == nil {
-			var toc pack.TOC
-			if toc, err = pack.ReadTOC(ctx, p.Store, key, dec, open); err == nil {
-				return idx.Add(index.PackRecord{Hash: hash, Kind: toc.Kind, Size: uint64(info.Size), Frames: toc.Frames}, hex16(parts.Writer))
+			r.opt.Events.fetched(p.Name, size)
+			if kind := packKind(toc.Kind); kind != parts.PackKind {
+				return fmt.Errorf("%s: %w: its table of contents says kind %c", key, storage.ErrCorrupt, kind)
 			}
+			return idx.Add(index.PackRecord{Hash: parts.Sum, Kind: toc.Kind, Size: uint64(size), Frames: toc.Frames}, hex16(parts.Writer))
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.opt.Events.fallback(p.Name, key, err)
 		all = append(all, fmt.Errorf("region %s: %w", p.Name, err))
 	}
 	return fmt.Errorf("read the table of contents of %s: %w", key, errors.Join(all...))

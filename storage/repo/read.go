@@ -372,11 +372,15 @@ func (rd *Reader) sources(j *frameJob) []source {
 }
 
 func packKey(loc index.Location) string {
-	kind := byte('d')
-	if loc.Kind == pack.Meta {
-		kind = 'm'
+	return storage.PackKey(hexID(loc.Writer), packKind(loc.Kind), loc.Pack)
+}
+
+// packKind is the letter of a kind of packs in their names.
+func packKind(k pack.Kind) byte {
+	if k == pack.Meta {
+		return storage.PackMeta
 	}
-	return storage.PackKey(hexID(loc.Writer), kind, loc.Pack)
+	return storage.PackData
 }
 
 // read fills f.buf with the bytes from the first frame's start to the last one's end.
