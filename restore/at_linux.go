@@ -34,7 +34,7 @@ func openAt(dir int, name string, flags int, mode uint32) (int, error) {
 	if flags&unix.O_PATH == 0 { // an O_PATH descriptor may be of a symlink itself
 		how.Resolve |= unix.RESOLVE_NO_SYMLINKS
 	}
-	if flags&unix.O_CREAT != 0 {
+	if flags&unix.O_CREAT != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE {
 		how.Mode = uint64(mode)
 	}
 	for {

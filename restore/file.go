@@ -125,13 +125,40 @@ func (r *run) create(f *file) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if f.lay.sparse() {
-		if err := unix.Ftruncate(fd, f.lay.size); err != nil {
-			unix.Close(fd)
-			return -1, errors.Join(err, r.unlinkTemp(f))
-		}
+	return r.extend(f, fd)
+}
+
+// extend gives a file with holes its length.
+func (r *run) extend(f *file, fd int) (int, error) {
+	if !f.lay.sparse() {
+		return fd, nil
+	}
+	if err := unix.Ftruncate(fd, f.lay.size); err != nil {
+		unix.Close(fd)
+		return -1, errors.Join(err, r.unlinkTemp(f))
 	}
 	return fd, nil
+}
+
+// createWhole opens a file that is written and named in one go: without a name,
+// where that can be.
+func (r *run) createWhole(f *file) (int, error) {
+	if f.key != "" || f.replace || r.unnamed == cannotName {
+		return r.create(f)
+	}
+	dir, err := r.handles.hold(f.dir)
+	if err != nil {
+		return -1, err
+	}
+	defer r.handles.release(f.dir)
+	fd, err := openUnnamed(dir)
+	if err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL { // another file system than the target's
+		return r.create(f)
+	}
+	if err != nil {
+		return -1, err
+	}
+	return r.extend(f, fd)
 }
 
 // unlinkTemp removes the temporary file; for a group of hard links that is up to spoil.
@@ -160,6 +187,8 @@ func (r *run) publish(f *file, fd int) error {
 	defer r.handles.release(f.dir)
 	if f.key != "" {
 		err = r.publishLinked(f, dir)
+	} else if f.temp == "" {
+		err = r.unnamed.name(fd, dir, f.name)
 	} else if f.replace {
 		err = unix.Renameat(dir, f.temp, dir, f.name)
 	} else {
@@ -220,7 +249,7 @@ func (r *run) discard(f *file) {
 
 // writeWhole writes a file of one chunk, or of none, from nothing to its final name.
 func (r *run) writeWhole(f *file, pos int64, data []byte, id pack.ChunkID) error {
-	fd, err := r.create(f)
+	fd, err := r.createWhole(f)
 	if err != nil {
 		return r.giveUp(f, err)
 	}

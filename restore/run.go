@@ -28,6 +28,7 @@ type run struct {
 	links   linkDir
 	tag     string       // in the names of temporary files
 	serial  atomic.Int64 // and another one for each
+	unnamed unnamed      // what files of one chunk are while they are written
 
 	slots      chan struct{} // one for each file being written
 	hashes     sync.Pool     // of func([]byte) pack.ChunkID
@@ -92,6 +93,7 @@ func (r *run) all(ctx context.Context, entries func(ctx context.Context) Entries
 			return err
 		}
 	}
+	r.unnamed = r.probeUnnamed(fd)
 	if err := r.writeFiles(ctx, entries(ctx)); err != nil {
 		return err
 	}
