@@ -29,36 +29,70 @@ type checkData struct {
 	Problems config.Problems `json:"problems"`
 	Errors   int             `json:"errors"`
 	Warnings int             `json:"warnings"`
+	Regions  []*onlineRegion `json:"regions,omitempty"` // with --online
 }
 
 func (a *app) configCheckCommand() *cobra.Command {
-	var strict bool
+	var strict, online bool
 	c := &cobra.Command{
 		Use: "check [FILE]", Short: "Validate the configuration", Args: cobra.MaximumNArgs(1),
-		Long:    "Validate the configuration. Every mistake is reported at once, with line and column.\nExits 78 when there are errors, and with --strict when there are warnings.",
-		Example: "  lifeboat config check\n  lifeboat config check ./lifeboat.yaml\n  lifeboat config check --strict --json",
+		Long: "Validate the configuration. Every mistake is reported at once, with line and column.\n" +
+			"Exits 78 when there are errors, and with --strict when there are warnings.\n\n" +
+			"--online then contacts every region by itself: whether it answers and takes the credentials, holds this\n" +
+			"repository, can be written, and what time it has. To find out about writing, the newest trust statement is\n" +
+			"put again with the bytes that it has, which changes nothing; --dry-run leaves that out. A region that fails\n" +
+			"decides the exit code (15 no answer, 10 no repository, 17 another one, 1 refused); an optional one warns.",
+		Example: "  lifeboat config check\n  lifeboat config check ./lifeboat.yaml --online\n  lifeboat config check --strict --json",
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "take warnings as errors")
-	return a.handle(c, func(_ context.Context, args []string) (any, bool, error) {
+	c.Flags().BoolVar(&online, "online", false, "contact every region, too")
+	return a.handle(c, func(ctx context.Context, args []string) (any, bool, error) {
 		if len(args) == 1 {
 			a.opt.Config = args[0]
 		}
-		path, err := a.configPath()
-		if err != nil {
+		data, err := a.checkConfig(strict)
+		if data == nil {
 			return nil, false, err
 		}
-		_, problems, err := config.Load(path)
-		if err != nil {
-			return nil, false, &Fail{Code: ConfigInvalid, Message: err.Error(), Hint: "name the file: lifeboat config check FILE", Err: err}
+		if err == nil && online {
+			err = a.goOnline(ctx, data, strict)
 		}
-		data := checkData{File: path, Problems: append(config.Problems{}, problems...)}
-		data.Errors, data.Warnings = problems.Count()
-		if data.Errors > 0 || (strict && data.Warnings > 0) {
-			return data, false, &Fail{Code: ConfigInvalid, Message: fmt.Sprintf("%s has %s", path, data.counts()),
-				Hint: "correct the lines above; a running daemon keeps the configuration that it started with"}
-		}
-		return data, false, nil
+		return *data, false, err
 	})
+}
+
+// checkConfig validates the file alone.
+func (a *app) checkConfig(strict bool) (*checkData, error) {
+	path, err := a.configPath()
+	if err != nil {
+		return nil, err
+	}
+	_, problems, err := config.Load(path)
+	if err != nil {
+		return nil, &Fail{Code: ConfigInvalid, Message: err.Error(), Hint: "name the file: lifeboat config check FILE", Err: err}
+	}
+	data := &checkData{File: path, Problems: append(config.Problems{}, problems...)}
+	data.Errors, data.Warnings = problems.Count()
+	if data.Errors > 0 || (strict && data.Warnings > 0) {
+		return data, &Fail{Code: ConfigInvalid, Message: fmt.Sprintf("%s has %s", path, data.counts()),
+			Hint: "correct the lines above; a running daemon keeps the configuration that it has"}
+	}
+	return data, nil
+}
+
+// goOnline adds what the regions say.
+func (a *app) goOnline(ctx context.Context, data *checkData, strict bool) error {
+	rows, err := a.checkOnline(ctx)
+	data.Regions = rows
+	if err != nil {
+		return err
+	}
+	warnings, err := a.onlineVerdict(rows)
+	data.Warnings += warnings
+	if err == nil && strict && warnings > 0 {
+		err = &Fail{Code: ConfigInvalid, Message: fmt.Sprintf("the regions give %d warnings", warnings), Hint: "they are named above"}
+	}
+	return err
 }
 
 func (d checkData) counts() string {
@@ -77,6 +111,9 @@ func (d checkData) text(p *page) {
 		return // the error line says how many
 	}
 	p.line("%s %s: %s", p.mark(markOK, "ok"), d.File, d.counts())
+	for _, o := range d.Regions {
+		o.text(p)
+	}
 }
 
 // printProblems writes one line per problem, for editors and CI; on a terminal
