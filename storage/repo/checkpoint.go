@@ -101,10 +101,11 @@ func (s *Session) ownJournal(ctx context.Context) (view *journal.View, whole boo
 			covered = max(covered, st.Head.Seq)
 		}
 	}
+	known := newParsed()
 	for _, c := range s.active() {
 		view.AddRegion(c.Nonce)
 		place := *c.Place // its list of problems is not the one to lengthen here
-		l := s.r.newLoader(&place, add)
+		l := s.r.newLoader(&place, known, add)
 		if err := l.instance(ctx, s.log.Writer, s.log.Instance); err != nil {
 			return nil, false
 		}

@@ -20,6 +20,7 @@ const (
 	statementsMax  = 4 << 20 // names one region's journal may list
 	listersMax     = 16      // writers or instances listed at once, per region
 	loadersMax     = 16      // statements fetched at once, per region
+	manifestsMax   = 1 << 16 // manifests whose summaries are remembered
 	statementSmall = 1 << 20 // bytes; larger ones are fetched one by one, so that no region can make many of them fill the memory
 )
 
@@ -30,15 +31,14 @@ func (r *Repo) Reload(ctx context.Context) error {
 	if st := r.opt.State; st != nil {
 		view.Prefer(func(writer string) bool { return r.trust.MayReuse(st.Writer(), writer) })
 	}
-	var mu sync.Mutex
-	told := summariesTold{}
+	told := told{heard: map[[32]byte]bool{}, sums: map[string]*Summary{}}
 	add := func(p *Place, s *journal.Signed) {
-		summaries := r.summaries(s)
 		view.Add(p.Nonce, s)
-		mu.Lock()
-		defer mu.Unlock()
-		told.add(summaries)
+		if told.first(s.Hash) {
+			told.add(r.summaries(s))
+		}
 	}
+	known := newParsed()
 	var usable []*Place
 	for _, p := range r.regions {
 		if p.Usable() {
@@ -46,7 +46,7 @@ func (r *Repo) Reload(ctx context.Context) error {
 			usable = append(usable, p)
 		}
 	}
-	errs := together(ctx, len(usable), stragglerGrace, func(ctx context.Context, i int) error { return r.loadRegion(ctx, usable[i], add) })
+	errs := together(ctx, len(usable), stragglerGrace, func(ctx context.Context, i int) error { return r.loadRegion(ctx, r.newLoader(usable[i], known, add)) })
 	for i, err := range errs {
 		if err != nil {
 			usable[i].Err = fmt.Errorf("region %s: %w", usable[i].Name, err)
@@ -62,26 +62,40 @@ func (r *Repo) Reload(ctx context.Context) error {
 	return nil
 }
 
-// summariesTold collects what statements say of snapshots. Any writer can say
+// told collects what statements say of snapshots. Any writer can say
 // something of any snapshot; where two say different things neither is believed,
 // and the manifest is asked.
-type summariesTold map[string]*Summary // nil: not agreed
+type told struct {
+	mu    sync.Mutex
+	heard map[[32]byte]bool   // statements, which several regions hold
+	sums  map[string]*Summary // nil: not agreed
+}
 
-func (t summariesTold) add(all []Summary) {
+func (t *told) first(statement [32]byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	again := t.heard[statement]
+	t.heard[statement] = true
+	return !again
+}
+
+func (t *told) add(all []Summary) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, sum := range all {
-		old, ok := t[sum.ID]
+		old, ok := t.sums[sum.ID]
 		switch {
 		case !ok:
-			t[sum.ID] = &sum
+			t.sums[sum.ID] = &sum
 		case old != nil && !reflect.DeepEqual(*old, sum):
-			t[sum.ID] = nil
+			t.sums[sum.ID] = nil
 		}
 	}
 }
 
-func (t summariesTold) agreed() map[string]Summary {
+func (t *told) agreed() map[string]Summary {
 	out := map[string]Summary{}
-	for id, sum := range t {
+	for id, sum := range t.sums {
 		if sum != nil {
 			out[id] = *sum
 		}
@@ -91,7 +105,8 @@ func (t summariesTold) agreed() map[string]Summary {
 
 // loadRegion reads one region's journal: per writer and instance the newest
 // checkpoint, then the statements after it; several of them at once.
-func (r *Repo) loadRegion(ctx context.Context, p *Place, add func(*Place, *journal.Signed)) error {
+func (r *Repo) loadRegion(ctx context.Context, shared *loader) error {
+	p := shared.p
 	p.problem = nil
 	instances := make([][]string, len(r.trust.Writers))
 	g, gctx := errgroup.WithContext(ctx)
@@ -107,7 +122,6 @@ func (r *Repo) loadRegion(ctx context.Context, p *Place, add func(*Place, *journ
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	shared := r.newLoader(p, add)
 	g, gctx = errgroup.WithContext(ctx)
 	g.SetLimit(listersMax)
 	for i, w := range r.trust.Writers {
@@ -136,14 +150,15 @@ func listDirs(ctx context.Context, s storage.Store, prefix string) ([]string, er
 type loader struct {
 	r     *Repo
 	p     *Place
+	known *parsed
 	add   func(*Place, *journal.Signed)
 	mu    *sync.Mutex   // of the region
 	slots chan struct{} // of the region: taken while a statement is read
 	got   []*journal.Signed
 }
 
-func (r *Repo) newLoader(p *Place, add func(*Place, *journal.Signed)) *loader {
-	return &loader{r: r, p: p, add: add, mu: &sync.Mutex{}, slots: make(chan struct{}, loadersMax)}
+func (r *Repo) newLoader(p *Place, known *parsed, add func(*Place, *journal.Signed)) *loader {
+	return &loader{r: r, p: p, known: known, add: add, mu: &sync.Mutex{}, slots: make(chan struct{}, loadersMax)}
 }
 
 func (l *loader) instance(ctx context.Context, writer, inst string) error {
@@ -248,7 +263,6 @@ func (l *loader) statement(ctx context.Context, key string, size int64, chained 
 		return nil
 	}
 	l.mu.Lock()
-	s.Bytes = nil
 	l.got = append(l.got, s)
 	l.mu.Unlock()
 	return nil
@@ -272,7 +286,8 @@ func (l *loader) fetch(ctx context.Context, key string, size int64) (*journal.Si
 	if err != nil {
 		return nil, err
 	}
-	s, err := journal.Parse(doc, l.r.id, l.r.trust)
+	hash, _ := storage.HashOf(key) // a key without one was not read
+	s, err := l.known.get(hash, doc, func(doc []byte) (*journal.Signed, error) { return journal.Parse(doc, l.r.id, l.r.trust) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -384,22 +399,54 @@ func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	return out, nil
 }
 
+// opened is what a manifest says, or that no key of this process opens it. Its id
+// is the hash of its bytes, so that holds as long as the process has these keys.
+type opened struct {
+	sum   Summary
+	noKey bool
+}
+
 func (r *Repo) summary(ctx context.Context, id string, shown *journal.Shown) (Summary, error) {
 	r.mu.Lock()
 	sum, ok := r.sums[id]
+	m, known := r.manifests[id]
 	r.mu.Unlock()
 	if ok {
 		return sum, nil
 	}
-	m, err := r.manifest(ctx, id, shown)
-	if err != nil {
-		return Summary{}, err
+	if !known {
+		var err error
+		if m, err = r.askManifest(ctx, id, shown); err != nil {
+			return Summary{}, err
+		}
 	}
-	sum = m.summary(id)
+	if m.noKey {
+		return Summary{}, fmt.Errorf("manifest of snapshot %.8s: %w", id, ErrNoKey)
+	}
+	return m.sum, nil
+}
+
+// askManifest reads a manifest for its summary, and remembers it.
+func (r *Repo) askManifest(ctx context.Context, id string, shown *journal.Shown) (opened, error) {
+	var o opened
+	m, err := r.manifest(ctx, id, shown)
+	switch {
+	case errors.Is(err, ErrNoKey):
+		o.noKey = true
+	case err != nil:
+		return o, err
+	default:
+		o.sum = m.summary(id)
+	}
 	r.mu.Lock()
-	r.sums[id] = sum
-	r.mu.Unlock()
-	return sum, nil
+	defer r.mu.Unlock()
+	if r.manifests == nil {
+		r.manifests = map[string]opened{}
+	}
+	if len(r.manifests) < manifestsMax {
+		r.manifests[id] = o
+	}
+	return o, nil
 }
 
 // Manifest reads a snapshot's manifest from any region that shows it.
@@ -500,70 +547,4 @@ func (r *Repo) Drills() []DrillRecord {
 type DrillRecord struct {
 	Statement *journal.Signed
 	Report    []byte
-}
-
-// Closure gives the keys of all packs that the snapshots of an intent reach.
-func (r *Repo) Closure(ctx context.Context, ref journal.Ref) ([]string, error) {
-	return journal.Resolve(ref, func(ref journal.Ref) (*journal.Signed, error) { return r.intent(ctx, ref) })
-}
-
-// intent gives an intent from the view, or fetches one that a checkpoint stands for.
-func (r *Repo) intent(ctx context.Context, ref journal.Ref) (*journal.Signed, error) {
-	r.mu.Lock()
-	s, ok := r.view.Intent(ref.Hash)
-	r.mu.Unlock()
-	if ok {
-		return s, nil
-	}
-	sum, err := hex.DecodeString(ref.Hash)
-	if err != nil {
-		return nil, fmt.Errorf("intent %.8s: %w", ref.Hash, storage.ErrCorrupt)
-	}
-	doc, err := r.anyObject(ctx, storage.JournalKey(ref.Writer, ref.Instance, ref.Seq, pad32(sum)), journal.StatementMax)
-	if err != nil {
-		return nil, err
-	}
-	if s, err = journal.Parse(doc, r.id, r.trust); err != nil {
-		return nil, fmt.Errorf("intent %.8s: %w", ref.Hash, err)
-	}
-	if s.Type != journal.Intent {
-		return nil, fmt.Errorf("intent %.8s: %w: it is a statement of type %s", ref.Hash, journal.ErrUntrusted, s.Type)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.view.AddIntent(s)
-	return s, nil
-}
-
-// ReachablePacks is the union of all pack sets that the intents of shown
-// snapshots name: every pack that some region must hold, and perhaps a few more.
-func (r *Repo) ReachablePacks(ctx context.Context) (map[string]bool, error) {
-	packs, seen := map[string]bool{}, map[string]bool{}
-	for _, sh := range r.View().Snapshots() {
-		for _, ref := range sh.Intents {
-			for next := &ref; next != nil && !seen[next.Hash]; {
-				seen[next.Hash] = true
-				s, err := r.intent(ctx, *next)
-				if err != nil {
-					return nil, err
-				}
-				if next = nil; s.Packs != nil {
-					for _, k := range s.Packs.Add {
-						packs[k] = true
-					}
-					next = s.Packs.Base
-				}
-			}
-		}
-	}
-	return packs, nil
-}
-
-// AnyIntent is an intent that names the snapshot and its packs: that of the writer
-// that took it if it is known, or the best of those by which regions show it.
-func (s *Snapshot) AnyIntent() journal.Ref {
-	if s.own != (journal.Ref{}) {
-		return s.own
-	}
-	return s.Best()
 }

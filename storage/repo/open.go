@@ -100,10 +100,11 @@ type Repo struct {
 	large  sync.Mutex // held while a large statement is read
 	doubts sync.Map   // pack.Hash of packs of which some frame could not be had from anywhere
 
-	mu    sync.Mutex
-	view  *journal.View
-	sums  map[string]Summary
-	index *indexState
+	mu        sync.Mutex
+	view      *journal.View
+	sums      map[string]Summary
+	manifests map[string]opened // those that were asked for what no statement says
+	index     *indexState
 }
 
 // Place is one configured region as it was found.
