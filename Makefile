@@ -10,6 +10,7 @@ FUZZTIME  ?= 10s
 TEST      ?= .
 BENCH     ?= .
 BENCHARGS ?=
+SIMSEEDS  ?= 2000
 
 # The commit is stamped into the program where this is a clone that git trusts.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
@@ -57,8 +58,14 @@ bench-engine:
 fuzz:
 	FUZZTIME=$(FUZZTIME) e2e/scripts/fuzz.sh
 
+# What is too slow for every change: many seeds, MinIO beside the S3 server of
+# the other tests, 200 kills of backup and of restore, a million files.
 soak: deps build
-	cd e2e && go test -tags soak -timeout 12h -v -run 'Soak' ./...
+	LIFEBOAT_SIM_SEEDS=$(SIMSEEDS) go test -count=1 -timeout 6h -run 'TestSimulation' ./storage/repo
+	LIFEBOAT_S3_SERVER=minio go test -count=1 -timeout 1h -run 'TestConformance' ./storage/s3
+	cd e2e && LIFEBOAT_S3_SERVER=minio go test -count=1 -timeout 1h -run 'TestTortureRoundTrip|TestEveryRegionAlone|TestManyRuns|TestRequestBudget' .
+	cd e2e && LIFEBOAT_SOAK=1 go test -count=1 -timeout 6h -v -run 'TestKill' .
+	cd e2e && go test -tags soak -count=1 -timeout 12h -v -run 'Soak' ./...
 
 lint:
 	e2e/scripts/lint.sh

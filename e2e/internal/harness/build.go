@@ -70,11 +70,12 @@ func BuildBinary() (string, error) {
 // missing. Builds are kept in the folder that LIFEBOAT_TEST_BIN names, or in
 // the user's cache; they are the same as those of storage/s3/s3test.
 func Tool(name string) (string, error) {
-	pkg, ok := map[string]string{
-		"versitygw":   "github.com/versity/versitygw/cmd/versitygw",
-		"age":         "filippo.io/age/cmd/age",
-		"staticcheck": "honnef.co/go/tools/cmd/staticcheck",
-		"govulncheck": "golang.org/x/vuln/cmd/govulncheck",
+	tool, ok := map[string]struct{ pkg, module string }{
+		"versitygw":   {"github.com/versity/versitygw/cmd/versitygw", "tools"},
+		"age":         {"filippo.io/age/cmd/age", "tools"},
+		"staticcheck": {"honnef.co/go/tools/cmd/staticcheck", "tools"},
+		"govulncheck": {"golang.org/x/vuln/cmd/govulncheck", "tools"},
+		"minio":       {"github.com/minio/minio", "tools/minio"},
 	}[name]
 	if !ok {
 		return "", fmt.Errorf("no tool is called %s", name)
@@ -92,7 +93,7 @@ func Tool(name string) (string, error) {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	return path, goBuild(filepath.Join(root, "e2e", "tools"), "build", "-o", path, pkg)
+	return path, goBuild(filepath.Join(root, "e2e", tool.module), "build", "-o", path, tool.pkg)
 }
 
 // goBuild runs the go command for a static program.

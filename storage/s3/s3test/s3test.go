@@ -1,6 +1,7 @@
-// Package s3test runs a real S3 server for tests: versitygw, built from the
-// nested module e2e/tools and started on a loopback port with a folder of its
-// own. Only tests import it. It never skips: without the server a test fails.
+// Package s3test runs a real S3 server for tests: versitygw, or the one that
+// LIFEBOAT_S3_SERVER names (minio), built from a nested module below e2e/tools
+// and started on a loopback port with a folder of its own. Only tests import it.
+// It never skips: without the server a test fails.
 package s3test
 
 import (
@@ -50,7 +51,8 @@ type Server struct {
 // Start runs a server until the end of the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	binary, err := Tool("versitygw")
+	name := serverName()
+	binary, err := Tool(name)
 	if err != nil {
 		t.Fatalf("the S3 server for tests: %v", err)
 	}
@@ -62,7 +64,7 @@ func Start(t testing.TB) *Server {
 	}
 	for range startTries {
 		var s *Server
-		if s, err = start(t, binary, dir); err == nil {
+		if s, err = start(t, name, binary, dir); err == nil {
 			return s
 		}
 	}
@@ -102,17 +104,42 @@ func (s *Server) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + AccessKey, "AWS_SECRET_ACCESS_KEY=" + SecretKey}
 }
 
+func serverName() string {
+	if name := os.Getenv("LIFEBOAT_S3_SERVER"); name != "" {
+		return name
+	}
+	return "versitygw"
+}
+
+// command is how a server is started that listens at addr and keeps its objects
+// in the folder root below dir.
+func command(name, binary, addr, dir string) (*exec.Cmd, error) {
+	root := filepath.Join(dir, "root")
+	switch name {
+	case "versitygw":
+		cmd := exec.Command(binary, "--keep-alive", "--quiet", "--port", addr, "posix", "--sidecar", filepath.Join(dir, "sidecar"), root)
+		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey, "VGW_REGION="+Region)
+		return cmd, nil
+	case "minio":
+		cmd := exec.Command(binary, "server", "--quiet", "--address", addr, "--console-address", "127.0.0.1:0", "--config-dir", filepath.Join(dir, "config"), root)
+		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+AccessKey, "MINIO_ROOT_PASSWORD="+SecretKey, "MINIO_REGION="+Region, "MINIO_UPDATE=off")
+		return cmd, nil
+	}
+	return nil, fmt.Errorf("LIFEBOAT_S3_SERVER=%s is not a server that tests can start: versitygw, minio", name)
+}
+
 // start runs the server once on a port that was free a moment ago.
-func start(t testing.TB, binary, dir string) (*Server, error) {
+func start(t testing.TB, name, binary, dir string) (*Server, error) {
 	addr, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	var log tail
+	cmd, err := command(name, binary, addr, dir)
+	if err != nil {
+		return nil, err
+	}
 	root := filepath.Join(dir, "root")
-	cmd := exec.Command(binary, "--keep-alive", "--quiet", "--port", addr,
-		"posix", "--sidecar", filepath.Join(dir, "sidecar"), root)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey, "VGW_REGION="+Region)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -173,8 +200,8 @@ func freePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// Tool gives the path of a tool of the nested module e2e/tools (versitygw,
-// age), building it where it is missing. Builds are kept in the folder that
+// Tool gives the path of a tool of the nested modules below e2e/tools
+// (versitygw, age, minio), building it where it is missing. Builds are kept in the folder that
 // LIFEBOAT_TEST_BIN names, or in the user's cache.
 func Tool(name string) (string, error) {
 	dir := os.Getenv("LIFEBOAT_TEST_BIN")
@@ -203,9 +230,10 @@ func Tool(name string) (string, error) {
 // build compiles one tool. go install writes its result under another name
 // first, so a build that is killed leaves none that looks finished.
 func build(dir, name string) error {
-	pkg, ok := map[string]string{
-		"versitygw": "github.com/versity/versitygw/cmd/versitygw",
-		"age":       "filippo.io/age/cmd/age",
+	tool, ok := map[string]struct{ pkg, module string }{
+		"versitygw": {"github.com/versity/versitygw/cmd/versitygw", "tools"},
+		"age":       {"filippo.io/age/cmd/age", "tools"},
+		"minio":     {"github.com/minio/minio", "tools/minio"},
 	}[name]
 	if !ok {
 		return fmt.Errorf("no tool is called %s", name)
@@ -216,11 +244,11 @@ func build(dir, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "install", pkg)
-	cmd.Dir = filepath.Join(root, "e2e", "tools")
+	cmd := exec.CommandContext(ctx, "go", "install", tool.pkg)
+	cmd.Dir = filepath.Join(root, "e2e", tool.module)
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-buildvcs=false", "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w: %s", pkg, err, out)
+		return fmt.Errorf("build %s: %w: %s", tool.pkg, err, out)
 	}
 	return nil
 }
