@@ -31,6 +31,7 @@ type backupOne struct {
 	Problems      []namedItem `json:"errors,omitempty"`
 	DurationMS    int64       `json:"duration_ms,omitempty"`
 	Err           string      `json:"error,omitempty"`
+	Before        string      `json:"committed_before_by_run,omitempty"` // the --run-id that took it already
 	roots         []string
 }
 
@@ -66,6 +67,7 @@ type backupFlags struct {
 	full     bool
 	tags     []string
 	required int
+	runID    string // given by the user: what it has committed already is not done again
 }
 
 func (a *app) backupCommand() *cobra.Command {
@@ -74,8 +76,10 @@ func (a *app) backupCommand() *cobra.Command {
 		Use: "backup [WORKLOAD…]", Short: "Take a snapshot of one or more workloads now",
 		Long: "Take a snapshot of one or more workloads now. Several workloads share one session: packs, index and\n" +
 			"statements. A backup counts when regions.required regions have acknowledged it; below that it exits 6,\n" +
-			"and what is stored stays. Unreadable items are counted, named, and exit 3.",
-		Example:           "  lifeboat backup files\n  lifeboat backup --all\n  lifeboat backup files --dry-run",
+			"and what is stored stays. Unreadable items are counted, named, and exit 3.\n\n" +
+			"With --run-id ID a workload that this host has committed with the same ID already is not backed up again:\n" +
+			"the first snapshot is the result, and changed is false. The ID is kept with the snapshot, as tag run-id=ID.",
+		Example:           "  lifeboat backup files\n  lifeboat backup --all --run-id change-4711\n  lifeboat backup files --dry-run",
 		ValidArgsFunction: a.completeWorkloads,
 	}
 	c.Flags().BoolVar(&f.all, "all", false, "every workload of the configuration")
@@ -86,6 +90,11 @@ func (a *app) backupCommand() *cobra.Command {
 		for _, tag := range f.tags {
 			if key, _, ok := strings.Cut(tag, "="); !ok || key == "" {
 				return nil, false, &Fail{Code: Usage, Message: fmt.Sprintf("--tag %s is not KEY=VALUE", tag), Hint: "such as --tag release=42"}
+			}
+		}
+		if f.runID = a.opt.RunID; f.runID != "" {
+			if err := checkRunID(f.runID); err != nil {
+				return nil, false, err
 			}
 		}
 		ws, err := a.workloads(args, f.all)
@@ -122,7 +131,11 @@ func (a *app) backup(ctx context.Context, ws []*config.Workload, f backupFlags) 
 	if f.required > 0 {
 		b.data.Required = f.required
 	}
-	err = b.run(ctx, ws)
+	left, errs := b.committedBefore(ctx, ws)
+	if len(left) > 0 {
+		errs = append(errs, b.run(ctx, left))
+	}
+	err = errors.Join(errs...)
 	b.finish()
 	return b.data, b.committed, err
 }
@@ -148,7 +161,7 @@ func (b *backupRun) run(ctx context.Context, ws []*config.Workload) error {
 	if err != nil {
 		return err
 	}
-	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now, Workloads: names(ws), Fresh: b.flags.full}); err != nil {
+	if b.s, err = b.r.Begin(ctx, repo.SessionOptions{Required: b.data.Required, Verify: verify, Now: b.a.now, Workloads: names(ws), Fresh: b.flags.full, Once: true}); err != nil {
 		return b.a.explainOpen(err)
 	}
 	if b.tk, err = snapshot.NewTaker(b.r, b.s, workersFor(&file.Config)); err != nil {
@@ -236,7 +249,7 @@ func (o *backupOne) fill(m *repo.Manifest) {
 func (b *backupRun) options(ctx context.Context, w *config.Workload, verify pack.Verify) snapshot.Options {
 	v := w.Volume
 	opt := snapshot.Options{
-		Workload: w.Name, Kind: w.Kind, Host: b.a.hostName(), Paths: v.Paths, Tags: b.flags.tags, PageFiles: v.PageFiles, Full: b.flags.full, Verify: verify, Now: b.a.now,
+		Workload: w.Name, Kind: w.Kind, Host: b.a.hostName(), Paths: v.Paths, Tags: b.flags.snapshotTags(), PageFiles: v.PageFiles, Full: b.flags.full, Verify: verify, Now: b.a.now,
 		Volume: volumeOptions(v),
 		Events: snapshot.Events{
 			Progress: func(p snapshot.Progress) { b.progress(p) },
@@ -299,7 +312,7 @@ func (b *backupRun) commit(ctx context.Context, prepared []repo.Prepared) error 
 // name gives the committed ids to the workloads that succeeded, in order.
 func (b *backupRun) name(ids []string) {
 	for i := range b.data.Workloads {
-		if b.data.Workloads[i].Err == "" && len(ids) > 0 {
+		if b.data.Workloads[i].Err == "" && b.data.Workloads[i].Before == "" && len(ids) > 0 {
 			b.data.Workloads[i].Snapshot, ids = ids[0], ids[1:]
 		}
 	}
@@ -395,6 +408,10 @@ func (d *backupData) text(p *page) {
 func (o *backupOne) text(p *page) {
 	if o.Err != "" {
 		p.line("%s  %s", p.bold(o.Workload), p.mark(markBad, o.Err))
+		return
+	}
+	if o.Before != "" {
+		p.line("%s  %s", p.bold(o.Workload), p.mark(markOK, fmt.Sprintf("snapshot %.8s of %s was committed by run %s before; nothing was done", o.Snapshot, p.time(o.RecoveryPoint), o.Before)))
 		return
 	}
 	s := o.Stats

@@ -90,7 +90,7 @@ func addGlobalFlags(flags *pflag.FlagSet) {
 	var lockWait, timeout time.Duration
 	durationVar(flags, &lockWait, "lock-wait", 0, "wait this long for another operation to finish")
 	durationVar(flags, &timeout, "timeout", 0, "give up after this long")
-	flags.String("run-id", "", "`ID` of this run in results and events")
+	flags.String("run-id", "", "`ID` of this run in results and events; backup does nothing twice with the same one")
 	flags.Bool("utc", false, "print times in UTC")
 	flags.BoolP("quiet", "q", false, "print less")
 	flags.CountP("verbose", "v", "print more; -vv for debugging")
