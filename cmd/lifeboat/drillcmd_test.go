@@ -35,7 +35,7 @@ func TestDrillOfNothing(t *testing.T) {
 	if out := l.stdout.String(); strings.Contains(out, "PASSED") || !strings.Contains(out, "FAILED") {
 		t.Errorf("shown as %s", out)
 	}
-	l.fails(ObjectiveMissed, "nothing was restored", "status", "--check")
+	l.fails(ObjectiveMissed, "restored nothing", "status", "--check")
 	l.edit("kind: volume,", "kind: volume, allow_empty: true,")
 	if d := l.must(drill...); d["outcome"] != "passed" {
 		t.Errorf("%v", d)

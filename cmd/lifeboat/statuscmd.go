@@ -137,7 +137,7 @@ func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.
 		if rep.Outcome == drill.NotRun || rep.Outcome == drill.Aborted {
 			continue // proves nothing, either way
 		}
-		drills[rep.Workload] = append(drills[rep.Workload], readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome.Restored(), Lacks: lacking(rep),
+		drills[rep.Workload] = append(drills[rep.Workload], readiness.Drill{ID: rep.ID, At: rep.FinishedAt, Passed: rep.Outcome.Restored(), Lacks: lacking(rep), Empty: rep.Empty,
 			RTO: time.Duration(rep.RTO.MeasuredMS) * time.Millisecond, Region: rep.Region, Reasons: rep.Reasons})
 	}
 	var regions []readiness.Region

@@ -35,6 +35,7 @@ type Drill struct {
 	At      time.Time
 	Passed  bool   // restored and verified, whatever the objectives said
 	Lacks   uint64 // items of the source that the drilled snapshot does not hold
+	Empty   bool   // it failed, since there was nothing to restore
 	RTO     time.Duration
 	Region  string
 	Reasons []string
@@ -220,6 +221,9 @@ func (v *Verdict) judgeDrill(now time.Time, f Facts) {
 	case d == nil:
 		v.add(AtRisk, "never_drilled", "no drill has proved a restore", fix)
 		return
+	case d.Empty:
+		v.add(Breached, "drill_empty", "the last drill restored nothing, and so proved nothing: the snapshot holds no files that could be read",
+			"see whether its paths are mounted and readable, run: lifeboat backup "+f.Workload+", and drill again")
 	case !d.Passed:
 		v.add(Breached, "drill_failed", "the last drill failed: "+first(d.Reasons), fix)
 	case f.DrillMaxAge > 0 && now.Sub(d.At) > f.DrillMaxAge:

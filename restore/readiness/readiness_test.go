@@ -46,6 +46,7 @@ func TestEvaluate(t *testing.T) {
 		{"partial", func(f *Facts) { f.Points[0].Complete = false }, both, AtRisk, "partial"},
 		{"never drilled", func(f *Facts) { f.Drills = nil }, both, AtRisk, "never_drilled"},
 		{"drill failed", func(f *Facts) { f.Drills = []Drill{Drill{At: ago(time.Hour), Reasons: []string{"x"}}} }, both, Breached, "drill_failed"},
+		{"drill of nothing", func(f *Facts) { f.Drills = []Drill{{At: ago(time.Hour), Empty: true}} }, both, Breached, "drill_empty"},
 		{"drill too old", func(f *Facts) { f.Drills = []Drill{Drill{At: ago(48 * time.Hour), Passed: true}} }, both, AtRisk, "drill_old"},
 		{"too slow", func(f *Facts) { f.Drills = []Drill{Drill{At: ago(time.Hour), Passed: true, RTO: 2 * time.Hour}} }, both, Breached, "rto"},
 		{"region down", func(*Facts) {}, []Region{both[0], {Name: "b", Reason: "no answer"}}, AtRisk, "region_down"},
