@@ -340,7 +340,11 @@ func (d *syncData) text(p *page) {
 	}
 	for _, r := range d.Results {
 		if r.Error != "" {
-			p.line("%s", p.mark(markBad, fmt.Sprintf("%s: %d recovery points, %d objects, %s copied, and then: %s", r.Region, r.Snapshots, r.Objects, p.size(r.Bytes), strings.ReplaceAll(r.Error, "\n", "; "))))
+			why := r.Error
+			if r.HeldBack > 0 {
+				why = fmt.Sprintf("%d recovery points were held back", r.HeldBack) // with its reason, below
+			}
+			p.line("%s", p.mark(markBad, fmt.Sprintf("%s: %d recovery points, %d objects, %s copied; %s", r.Region, r.Snapshots, r.Objects, p.size(r.Bytes), strings.ReplaceAll(why, "\n", "; "))))
 			for _, h := range r.Held {
 				p.line("    held back %.8s: %s", h.Snapshot, strings.ReplaceAll(h.Problem, "\n", "; "))
 			}
