@@ -43,7 +43,7 @@ type RegionResult struct {
 // FrameWriters must be flushed. ErrTooFewRegions, beside a result that is true,
 // when fewer regions than required acknowledged.
 func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, error) {
-	if err := errors.Join(s.up.drain(ctx), s.broken(), s.keptPromises()); err != nil {
+	if err := errors.Join(s.up.drain(ctx), s.stillOpen(), s.broken(), s.keptPromises()); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -58,6 +58,16 @@ func (s *Session) Commit(ctx context.Context, snaps []Prepared) (*Committed, err
 	}
 	return s.publish(ctx, intent, ids, append(objects, manifests...))
 }
+
+// stillOpen makes sure that the session may still say something.
+func (s *Session) stillOpen() error {
+	if s.last != nil {
+		return errEnded
+	}
+	return nil
+}
+
+var errEnded = errors.New("the session was to commit once, and has ended")
 
 // keptPromises makes sure that every chunk that somebody was to store is stored.
 // A snapshot may count on each of them.
@@ -308,7 +318,11 @@ func (s *Session) lookInListing(ctx context.Context, c *claim, intent *journal.S
 	return nil
 }
 
-// acknowledge puts the one statement that makes the snapshots visible.
+// acknowledge puts the one statement that makes the snapshots visible. The end of a
+// session that commits once follows it in each region that took it, without
+// waiting for the read-back: an end closes the session (rule 6) and says nothing of
+// what it acknowledged, and what is acknowledged nowhere stays as it would after
+// a crash, whatever ends.
 func (s *Session) acknowledge(ctx context.Context, intent *journal.Signed, seen map[string]time.Time) (map[string]bool, error) {
 	st := journal.Statement{Type: journal.Ack, Session: s.id, At: s.opt.Now(), Intent: encodeID(intent.Hash), Seen: map[string]time.Time{}}
 	for _, c := range s.active() {
@@ -325,17 +339,40 @@ func (s *Session) acknowledge(ctx context.Context, intent *journal.Signed, seen 
 	if err != nil {
 		return nil, err
 	}
+	if s.opt.Once {
+		if s.last, err = s.sign1(journal.Statement{Type: journal.End, Session: s.id, At: s.opt.Now()}); err != nil {
+			return nil, err
+		}
+	}
 	acked := map[string]bool{}
 	s.each(ctx, func(ctx context.Context, c *claim) error {
-		if err := s.say(ctx, c, ack); err != nil {
+		if err := s.place(ctx, c, ack); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		acked[c.Nonce] = true
-		return nil
+		return atOnce(ctx, func(ctx context.Context) error {
+			if _, err := s.readBack(ctx, c, ack); err != nil {
+				return err
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			acked[c.Nonce] = true
+			return nil
+		}, func(ctx context.Context) error { return s.placeLast(ctx, c) })
 	})
 	return acked, nil
+}
+
+func (s *Session) placeLast(ctx context.Context, c *claim) error {
+	if s.last == nil {
+		return nil
+	}
+	if err := s.place(ctx, c, s.last); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastPut[c] = true
+	return nil
 }
 
 func (s *Session) results(acked map[string]bool, seen map[string]time.Time) []RegionResult {
@@ -374,7 +411,10 @@ func (s *Session) remember(intent *journal.Signed, acked map[string]bool, seen m
 // Report puts a statement of another type than the commit's, with a sealed body.
 func (s *Session) Report(ctx context.Context, t journal.Type, report []byte) (*journal.Signed, error) {
 	st := journal.Statement{Type: t, Session: s.id, At: s.opt.Now()}
-	var err error
+	err := s.stillOpen()
+	if err != nil {
+		return nil, err
+	}
 	if st.Body, st.BodyHash, err = sealBody(sealedBody{Report: report}, s.metaSeal); err != nil {
 		return nil, err
 	}
@@ -413,13 +453,16 @@ func (s *Session) end(ctx context.Context, aborted bool) error {
 	if s.broken() != nil {
 		return nil // the chain's state is unknown: the next session begins a new instance
 	}
-	st, err := s.sign1(journal.Statement{Type: journal.End, Session: s.id, At: s.opt.Now(), Aborted: aborted})
+	st, err := s.last, error(nil)
+	if st == nil {
+		st, err = s.sign1(journal.Statement{Type: journal.End, Session: s.id, At: s.opt.Now(), Aborted: aborted})
+	}
 	if err != nil {
 		return err
 	}
 	told := 0
 	s.each(ctx, func(ctx context.Context, c *claim) error {
-		if err := s.say(ctx, c, st); err != nil {
+		if err := s.sayEnd(ctx, c, st); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -433,6 +476,18 @@ func (s *Session) end(ctx context.Context, aborted bool) error {
 	s.checkpoint(ctx)
 	s.chain.Session = ""
 	return saveChain(s.dir, s.chain)
+}
+
+// sayEnd is say for a statement that may have been put.
+func (s *Session) sayEnd(ctx context.Context, c *claim, st *journal.Signed) error {
+	s.mu.Lock()
+	put := s.lastPut[c]
+	s.mu.Unlock()
+	if !put {
+		return s.say(ctx, c, st)
+	}
+	_, err := s.readBack(ctx, c, st)
+	return err
 }
 
 // Left lists the regions that were left out so far, with the reason.

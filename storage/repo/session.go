@@ -49,6 +49,9 @@ type SessionOptions struct {
 	// Fresh stores everything again: nothing that the regions hold is re-used. It is
 	// how a repository whose packs are damaged everywhere is mended from the source.
 	Fresh bool
+	// Once says that the session commits once and then ends: its end is put while the
+	// acknowledgement is read back.
+	Once bool
 	// Only names the one region to work in: a replicator's session in its
 	// destination, which is expected to be behind.
 	Only string
@@ -89,6 +92,9 @@ type Session struct {
 	since   int                   // packs since the last index object
 	err     error                 // the session is broken
 	up      *uploader
+
+	last    *journal.Signed // the end of a session that commits once
+	lastPut map[*claim]bool // where it was put
 }
 
 // claim is one region that the session works in.
@@ -112,7 +118,7 @@ func (r *Repo) Begin(ctx context.Context, opt SessionOptions) (*Session, error) 
 	if !ok || w.Disabled {
 		return nil, fmt.Errorf("begin session: %w: writer %.8s is not enrolled or was disabled", ErrNotWriter, r.opt.State.Writer())
 	}
-	s := &Session{r: r, opt: opt, id: newNonce(), claimed: map[pack.ChunkID]bool{}, reuse: map[pack.Hash]bool{}, listing: make(chan struct{}, 1), mayReuse: map[index.Writer]bool{}}
+	s := &Session{r: r, opt: opt, id: newNonce(), claimed: map[pack.ChunkID]bool{}, reuse: map[pack.Hash]bool{}, listing: make(chan struct{}, 1), mayReuse: map[index.Writer]bool{}, lastPut: map[*claim]bool{}}
 	for _, e := range r.trust.Writers {
 		if r.trust.MayReuse(w.ID, e.ID) {
 			s.mayReuse[hex16(e.ID)] = true

@@ -161,6 +161,7 @@ func (a *simActor) replicate(ctx context.Context, r *repo.Repo) error {
 // backup takes some snapshots in one session.
 func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 	opt := repo.SessionOptions{Required: 2, Now: a.w.now, Buffers: 3, Verify: pack.VerifyOff}
+	opt.Once = a.number%3 == 0 && !a.w.weather.long
 	if a.rng.IntN(2) == 0 {
 		a.only = a.rng.IntN(simWorkloads)
 		opt.Workloads = []string{fmt.Sprint("w", a.only)}
@@ -187,11 +188,14 @@ func (a *simActor) backup(ctx context.Context, r *repo.Repo) (err error) {
 	if a.w.weather.long && !a.gentle {
 		commits += a.rng.IntN(8)
 	}
+	if opt.Once {
+		commits = 1
+	}
 	for range commits {
 		if err := a.commit(ctx, r, s); err != nil && !errors.Is(err, repo.ErrTooFewRegions) {
 			return err
 		}
-		if a.rng.IntN(8) == 0 && !a.gentle {
+		if a.rng.IntN(8) == 0 && !a.gentle && !opt.Once {
 			if _, err := s.Report(ctx, journal.Drill, json.RawMessage(`{"ok":true}`)); err != nil {
 				return err
 			}
