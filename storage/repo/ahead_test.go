@@ -119,7 +119,7 @@ func TestRoundTripsOfARun(t *testing.T) {
 			{"open", open, 1 * time.Second},
 			{"begin", begin, 3 * time.Second},   // open; read back; gc/, and the index of three regions meanwhile
 			{"commit", commit, 5 * time.Second}, // intent; read back; look again; acknowledge; read back, and end
-			{"end", end, 1 * time.Second}, // read back
+			{"end", end, 1 * time.Second},       // read back
 		} {
 			if step.took > step.may {
 				t.Errorf("%s takes %v where each request takes 1 s, want at most %v", step.name, step.took, step.may)
