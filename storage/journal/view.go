@@ -22,6 +22,7 @@ type View struct {
 	mu      sync.RWMutex
 	intents map[string]*Signed // by hash
 	authors map[string]Ref     // by writer and snapshot: the writer's intent that names it
+	taken   map[string]Ref     // by writer and snapshot: where in the writer's chain it was taken; zero: cannot be told
 	regions map[string]*regionView
 	ends    map[string]bool // by writer and session
 	opens   map[string]Ref
@@ -41,7 +42,7 @@ type regionView struct {
 // NewView returns a view of nothing.
 func NewView() *View {
 	return &View{
-		intents: map[string]*Signed{}, authors: map[string]Ref{}, regions: map[string]*regionView{}, ends: map[string]bool{},
+		intents: map[string]*Signed{}, authors: map[string]Ref{}, taken: map[string]Ref{}, regions: map[string]*regionView{}, ends: map[string]bool{},
 		opens: map[string]Ref{}, drills: map[string]*Signed{}, heads: map[string]Ref{},
 	}
 }
@@ -108,6 +109,7 @@ func (v *View) addCheckpoint(r *regionView, nonce string, s *Signed) {
 			continue
 		}
 		v.authors[l.Intent.Writer+l.Snapshot] = l.Intent
+		v.addTaken(l.Snapshot, l.Intent, l.Regions)
 		if slices.Contains(l.Regions, nonce) {
 			r.live[l.key()] = l
 		}
@@ -290,6 +292,7 @@ func (v *View) AddIntent(s *Signed) {
 func (v *View) addIntent(hash string, s *Signed) {
 	for _, sn := range s.Snapshots {
 		v.authors[s.Writer+sn.ID] = s.Ref()
+		v.addTaken(sn.ID, s.Ref(), s.Regions)
 	}
 	if v.intents[hash] == nil {
 		v.intents[hash] = s.light()
@@ -304,6 +307,32 @@ func (v *View) Authored(writer, snapshot string) (Ref, bool) {
 	defer v.mu.RUnlock()
 	ref, ok := v.authors[writer+snapshot]
 	return ref, ok
+}
+
+// addTaken notes where a writer says something of a snapshot. In one region alone
+// it may be as a replicator, long after it took the snapshot.
+func (v *View) addTaken(snapshot string, intent Ref, regions []string) {
+	if len(regions) < 2 {
+		return
+	}
+	k := intent.Writer + snapshot
+	old, ok := v.taken[k]
+	switch {
+	case !ok || old.Instance == intent.Instance && intent.Seq < old.Seq:
+		v.taken[k] = intent
+	case old.Instance != intent.Instance:
+		v.taken[k] = Ref{}
+	}
+}
+
+// Taken gives the intent by which a writer committed a snapshot that it took, so
+// that its snapshots can be put in order without asking a clock. It is known of
+// those that went to several regions at once.
+func (v *View) Taken(writer, snapshot string) (Ref, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	ref := v.taken[writer+snapshot]
+	return ref, ref != Ref{}
 }
 
 // OpenSessions lists sessions without an end, each as writer and session id.

@@ -333,3 +333,65 @@ func TestViewIsSafeForConcurrentUse(t *testing.T) {
 		}
 	}
 }
+
+// Where a snapshot was taken in its writer's chain: the first intent that names it
+// in several regions, be it read itself or from a checkpoint. What may be a
+// replicator's copy, or comes from two instances, tells nothing.
+func TestTaken(t *testing.T) {
+	f := newFixture(t)
+	one := []string{"one"}
+	var want Ref
+	for _, tt := range []struct {
+		name string
+		say  func(c *chain) []*Signed
+	}{
+		{"an intent", func(c *chain) []*Signed {
+			c.open(regionA, regionB)
+			i := c.intent(one, regionA, regionB)
+			want = i.Ref()
+			return []*Signed{i}
+		}},
+		{"two intents of one instance", func(c *chain) []*Signed {
+			i, j := c.intent(one, regionA, regionB), c.intent(one, regionA, regionB)
+			want = i.Ref()
+			return []*Signed{j, i, j}
+		}},
+		{"copied later", func(c *chain) []*Signed {
+			i, j := c.intent(one, regionA, regionB), c.intent(one, regionB)
+			want = i.Ref()
+			return []*Signed{i, j}
+		}},
+		{"only the copy", func(c *chain) []*Signed {
+			c.intent(one, regionA, regionB)
+			want = Ref{}
+			return []*Signed{c.intent(one, regionB)}
+		}},
+		{"two instances", func(c *chain) []*Signed {
+			x := f.chain(t, writerOne, instance2, session2)
+			want = Ref{}
+			return []*Signed{c.intent(one, regionA, regionB), x.intent(one, regionA, regionB), c.intent(one, regionA, regionB)}
+		}},
+		{"another writer", func(c *chain) []*Signed {
+			want = Ref{}
+			return []*Signed{f.chain(t, writerTwo, instance2, session2).intent(one, regionA, regionB)}
+		}},
+		{"a checkpoint", func(c *chain) []*Signed {
+			i := c.intent(one, regionA, regionB)
+			c.ack(i, one, regionA, regionB)
+			want = i.Ref()
+			return []*Signed{c.checkpoint([]Live{{Snapshot: id("one"), Intent: i.Ref(), Session: session1, Regions: []string{regionA, regionB}}}, nil)}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := tt.say(f.chain(t, writerOne, instance1, session1))
+			v := NewView()
+			for _, s := range all {
+				v.Add(regionB, s)
+			}
+			got, ok := v.Taken(writerOne, id("one"))
+			if ok != (want != Ref{}) || got != want {
+				t.Errorf("got %+v, %v, want %+v", got, ok, want)
+			}
+		})
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 
@@ -359,7 +358,8 @@ func (r *Repo) View() *journal.View {
 	return r.view
 }
 
-// Snapshots lists what the usable regions show, oldest first. It needs a meta
+// Snapshots lists what the usable regions show, in the order in which they were
+// taken as far as that is known; the last one of a workload is its latest. It needs a meta
 // key for names and times; ErrNoKey without one.
 func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	if !r.keys.HasMeta() {
@@ -390,12 +390,7 @@ func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		}
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b Snapshot) int {
-		if c := a.Start.Compare(b.Start); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Summary.ID, b.Summary.ID)
-	})
+	sortInOrder(out, view.Taken)
 	return out, nil
 }
 
