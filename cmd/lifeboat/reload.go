@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -24,8 +25,7 @@ func (a *app) reloads(ctx context.Context, hangups <-chan os.Signal, to chan<- [
 		}
 		jobs, err := a.reload()
 		if err != nil {
-			a.log.Error("SIGHUP: the new configuration is refused, the old one stays in force", "error", err,
-				"next", "correct it, test it with: lifeboat config check, and send SIGHUP again")
+			a.refused(err)
 			continue
 		}
 		select {
@@ -34,6 +34,22 @@ func (a *app) reloads(ctx context.Context, hangups <-chan os.Signal, to chan<- [
 			return
 		}
 	}
+}
+
+// refused says why a new configuration is not taken: one line for each mistake.
+func (a *app) refused(err error) {
+	reasons := []string{err.Error()}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		reasons = nil
+		for _, p := range problems {
+			reasons = append(reasons, p.String())
+		}
+	}
+	for _, reason := range reasons {
+		a.log.Error("SIGHUP: the new configuration is refused", "reason", reason)
+	}
+	a.log.Error("the old configuration stays in force", "next", "correct the new one, test it with: lifeboat config check, and send SIGHUP again")
 }
 
 // reload loads and checks the configuration, and puts it into force for jobs that
