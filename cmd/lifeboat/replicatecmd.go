@@ -106,7 +106,7 @@ func regionRow(p *repo.Place, g replicate.Gap, all []repo.Snapshot, newest time.
 	}
 	if row.Missing > 0 {
 		row.State = "behind"
-		row.LagMS = milliseconds(newest.Sub(row.Newest))
+		row.LagMS = milliseconds(max(newest.Sub(row.Newest), 0))
 	}
 	return row
 }

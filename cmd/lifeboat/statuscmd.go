@@ -154,7 +154,7 @@ func gatherFacts(ctx context.Context, r *repo.Repo, set regionSet, ws []*config.
 			DrillMaxAge: time.Duration(w.Objectives.DrillMaxAge), Required: set.Required, Drills: drills[w.Name], Known: true}
 		for _, s := range all {
 			if s.Workload == w.Name {
-				f.Points = append(f.Points, readiness.Point{Snapshot: s.Summary.ID, At: s.Start, Regions: s.Regions, Complete: s.Stats.Incomplete() == 0})
+				f.Points = append(f.Points, readiness.Point{Snapshot: s.Summary.ID, At: s.Start, Dated: s.Dated(), Regions: s.Regions, Complete: s.Stats.Incomplete() == 0})
 			}
 		}
 		facts = append(facts, f)

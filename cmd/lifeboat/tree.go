@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
@@ -62,10 +63,8 @@ func (a *app) resolve1(ctx context.Context, r *repo.Repo, ref reference, workloa
 	case ref.ID != "":
 		return byPrefix(all, ref.ID)
 	case !ref.At.IsZero():
-		for i := len(all) - 1; i >= 0; i-- {
-			if !all[i].Start.After(ref.At) {
-				return all[i], nil
-			}
+		if s := upTo(all, ref.At); s != nil {
+			return *s, nil
 		}
 		return repo.Snapshot{}, a.noPoint(all, fmt.Sprintf("%s has no recovery point at or before %s", orElse(workload, "the repository"), ref.At.UTC().Format("2006-01-02T15:04:05Z")))
 	}
@@ -76,6 +75,18 @@ func (a *app) resolve1(ctx context.Context, r *repo.Repo, ref reference, workloa
 		return repo.Snapshot{}, a.noPoint(all, fmt.Sprintf("%s has %d recovery points, %d back was asked", orElse(workload, "the repository"), len(all), ref.Back))
 	}
 	return all[len(all)-1-ref.Back], nil
+}
+
+// upTo finds the recovery point with the latest time up to at. Snapshots come in
+// the order in which they were taken, which is that of their times only while
+// nobody has set a clock.
+func upTo(all []repo.Snapshot, at time.Time) (best *repo.Snapshot) {
+	for i := range all {
+		if s := &all[i]; !s.Start.After(at) && (best == nil || !s.Start.Before(best.Start)) {
+			best = s
+		}
+	}
+	return best
 }
 
 func (a *app) noPoint(all []repo.Snapshot, message string) error {

@@ -315,13 +315,22 @@ func (d *run) choose(all []repo.Snapshot) (repo.Snapshot, error) {
 	return fit[len(fit)-1], nil
 }
 
-// newest is what a disaster now would come back to, from this region.
+// newest is what a disaster now would come back to, from this region. What is
+// dated in the future tells nothing of its age, as long as there is anything else.
 func (d *run) newest(all []repo.Snapshot) time.Time {
-	var t time.Time
+	var t, ahead time.Time
 	for _, s := range all {
-		if s.Workload == d.opt.Workload && s.Start.After(t) {
-			t = s.Start
+		at := s.Dated()
+		switch {
+		case s.Workload != d.opt.Workload:
+		case at.After(d.rep.StartedAt):
+			ahead = at
+		case at.After(t):
+			t = at
 		}
+	}
+	if t.IsZero() {
+		return ahead
 	}
 	return t
 }

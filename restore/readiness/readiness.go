@@ -24,9 +24,10 @@ const (
 // Point is a usable recovery point and where it is.
 type Point struct {
 	Snapshot string
-	At       time.Time
-	Regions  []string // that show it
-	Complete bool     // nothing in it was unreadable
+	At       time.Time // as its host says
+	Dated    time.Time // the same, or when a region held it if that was well before; zero: At
+	Regions  []string  // that show it
+	Complete bool      // nothing in it was unreadable
 }
 
 // Drill is a drill that was carried out for a workload.
@@ -156,11 +157,15 @@ const clockSkewMax = 5 * time.Minute
 
 const clockFix = "compare the clocks of the hosts that back up, drill and ask; with a right clock, back up and drill again"
 
-// believable leaves out what is dated in the future.
+// believable leaves out what is dated in the future. What was, and is not any
+// more, is as old as the regions say.
 func believable(now time.Time, points []Point) []Point {
 	var out []Point
 	for _, p := range points {
 		if !p.At.After(now.Add(clockSkewMax)) {
+			if !p.Dated.IsZero() {
+				p.At = p.Dated
+			}
 			out = append(out, p)
 		}
 	}

@@ -37,6 +37,9 @@ func TestEvaluate(t *testing.T) {
 			f.Required = 1
 			f.Points = []Point{{At: ago(time.Minute), Regions: []string{"a"}, Complete: true}, {At: now.Add(time.Hour), Regions: []string{"b"}, Complete: true}}
 		}, both, AtRisk, "clock"},
+		{"no longer from the future", func(f *Facts) {
+			f.Points[0].At, f.Points[0].Dated = ago(time.Minute), ago(2*time.Hour)
+		}, both, Breached, "rpo"},
 		{"drilled in the future", func(f *Facts) { f.Drills = []Drill{{At: now.Add(time.Hour), Passed: true}} }, both, AtRisk, "clock"},
 		{"drilled in the future, and too long ago", func(f *Facts) {
 			f.Drills = []Drill{{At: ago(48 * time.Hour), Passed: true}, {At: now.Add(time.Hour), Passed: true}}

@@ -9,6 +9,20 @@ import (
 	"lifeboat/storage/journal"
 )
 
+// clockSkewMax is how much later than a region saw a snapshot its host may claim to
+// have taken it, before the region is believed.
+const clockSkewMax = 5 * time.Minute
+
+// Dated is when the snapshot was taken at the latest: at its Start, unless a
+// region held it well before by its own clock. The age of a recovery point goes by
+// this, so that a clock that was ahead does not make it younger.
+func (s *Snapshot) Dated() time.Time {
+	if !s.Seen.IsZero() && s.Start.Sub(s.Seen) > clockSkewMax {
+		return s.Seen
+	}
+	return s.Start
+}
+
 // placed is a snapshot on its way to its place in the order.
 type placed struct {
 	Snapshot

@@ -67,6 +67,21 @@ func TestOrderOfAnotherWorkload(t *testing.T) {
 	}
 }
 
+func TestDated(t *testing.T) {
+	start := time.Unix(2e9, 0)
+	for _, tt := range []struct{ seen, want time.Time }{
+		{time.Time{}, start},
+		{start.Add(time.Minute), start},
+		{start.Add(-time.Minute), start}, // clocks differ a little
+		{start.Add(-time.Hour), start.Add(-time.Hour)},
+	} {
+		s := Snapshot{Summary: Summary{Start: start}, Shown: journal.Shown{Seen: tt.seen}}
+		if got := s.Dated(); !got.Equal(tt.want) {
+			t.Errorf("seen at %v: dated %v, want %v", tt.seen, got, tt.want)
+		}
+	}
+}
+
 // orderOf shuffles, sorts, and names what comes out.
 func orderOf(cases []takenCase, seed uint64) string {
 	var all []Snapshot
