@@ -91,32 +91,15 @@ func (r *Repo) Index(ctx context.Context) (*index.Index, error) {
 
 // fillIndex lists index objects in every usable region and merges the new ones.
 func (r *Repo) fillIndex(ctx context.Context, idx *index.Index) error {
-	names := map[string]bool{}
-	for _, p := range r.readOrder() {
-		for _, w := range r.trust.Writers {
-			prefix := "index/" + w.ID + "/"
-			infos, err := storage.ListAll(ctx, p.Store, storage.ListOptions{Prefix: prefix}, indexObjectsMax)
-			if err != nil {
-				r.opt.Events.warn("index_list", "region %s: list %s: %v", p.Name, prefix, err)
-				continue
-			}
-			for _, info := range infos {
-				if !strings.HasSuffix(info.Key, ".age") || names[info.Key] {
-					continue
-				}
-				known, err := idx.Loaded(info.Key)
-				if err != nil {
-					return fmt.Errorf("look into the local index: %w", err)
-				}
-				names[info.Key] = !known
-			}
-		}
-	}
 	var g errgroup.Group
 	g.SetLimit(indexLoaders)
 	var mu sync.Mutex
-	for name, wanted := range names {
-		if wanted {
+	for name := range r.listIndex(ctx) {
+		known, err := idx.Loaded(name)
+		if err != nil {
+			return errors.Join(fmt.Errorf("look into the local index: %w", err), g.Wait())
+		}
+		if !known {
 			g.Go(func() error { return r.loadIndexObject(ctx, idx, name, &mu) })
 		}
 	}
@@ -125,6 +108,49 @@ func (r *Repo) fillIndex(ctx context.Context, idx *index.Index) error {
 	}
 	if err := idx.Flush(); err != nil {
 		return fmt.Errorf("write local index: %w", err)
+	}
+	return nil
+}
+
+// listIndex gives the names of all index objects that some usable region lists, of
+// enrolled writers. A listing that fails is warned of: what it has shown counts.
+func (r *Repo) listIndex(ctx context.Context) map[string]bool {
+	names := map[string]bool{}
+	var mu sync.Mutex
+	found := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		names[name] = true
+	}
+	var g errgroup.Group
+	g.SetLimit(listersMax)
+	for _, p := range r.readOrder() {
+		for _, w := range r.trust.Writers {
+			g.Go(func() error {
+				prefix := "index/" + w.ID + "/"
+				if err := listIndexIn(ctx, p, prefix, found); err != nil {
+					r.opt.Events.warn("index_list", "region %s: list %s: %v", p.Name, prefix, err)
+				}
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // nothing fails
+	return names
+}
+
+func listIndexIn(ctx context.Context, p *Place, prefix string, found func(name string)) error {
+	n := 0
+	for info, err := range p.Store.List(ctx, storage.ListOptions{Prefix: prefix}) {
+		if err != nil {
+			return err
+		}
+		if n++; n > indexObjectsMax {
+			return fmt.Errorf("more than %d objects", indexObjectsMax)
+		}
+		if strings.HasSuffix(info.Key, ".age") {
+			found(info.Key)
+		}
 	}
 	return nil
 }

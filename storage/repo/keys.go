@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"lifeboat/storage"
 	"lifeboat/storage/journal"
 	"lifeboat/storage/seal"
@@ -24,6 +26,7 @@ const (
 	firstEpoch      = 1
 	wrappedMax      = 64 << 10
 	wrappedKeysMax  = 10_000
+	unwrappersMax   = 16 // wrapped keys fetched at once
 )
 
 // Keys is what this process can open. Every part may be missing.
@@ -77,20 +80,30 @@ func unwrapKeys(ctx context.Context, s storage.Store, repo ID, ids []seal.Identi
 		return nil, fmt.Errorf("list wrapped keys: %w", err)
 	}
 	opener := seal.NewOpener(ids...)
-	for _, info := range infos {
+	found, errs := make([]unwrapped, len(infos)), make([]error, len(infos))
+	var g errgroup.Group
+	g.SetLimit(unwrappersMax)
+	for i, info := range infos {
 		id, fp, ok := wrapParts(info.Key)
 		if !ok || !hasFingerprint(ids, fp) {
 			continue
 		}
-		secret, werr := unwrapKey(ctx, s, info.Key, repo, id, opener)
-		if isAway(werr) {
-			return out, werr
+		g.Go(func() error {
+			found[i].id = id
+			found[i].secret, errs[i] = unwrapKey(ctx, s, info.Key, repo, id, opener)
+			return nil
+		})
+	}
+	_ = g.Wait() // each has its own error
+	for i, u := range found {
+		switch {
+		case isAway(errs[i]):
+			return out, errs[i]
+		case errs[i] != nil:
+			err = errs[i]
+		case u.id != "":
+			out = append(out, u)
 		}
-		if werr != nil {
-			err = werr
-			continue
-		}
-		out = append(out, unwrapped{id, secret})
 	}
 	if len(out) == 0 && err == nil {
 		err = ErrNoKey
