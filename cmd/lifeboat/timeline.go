@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"lifeboat/restore"
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
 )
@@ -33,7 +34,7 @@ func (c *catalogs) open(ctx context.Context, s *repo.Snapshot) (*openCatalog, er
 	if err != nil {
 		return nil, err
 	}
-	packs, err := c.r.Closure(ctx, s.AnyIntent())
+	packs, err := restore.Packs(ctx, c.r, s)
 	if err != nil {
 		return nil, err
 	}

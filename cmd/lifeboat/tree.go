@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"lifeboat/restore"
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
 )
@@ -25,7 +26,7 @@ func (a *app) openTree(ctx context.Context, r *repo.Repo, snap repo.Snapshot) (*
 	if err != nil {
 		return nil, err
 	}
-	closure, err := r.Closure(ctx, snap.AnyIntent())
+	closure, err := restore.Packs(ctx, r, &snap)
 	if err != nil {
 		return nil, err
 	}

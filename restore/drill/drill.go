@@ -280,7 +280,7 @@ func (d *run) locate(ctx context.Context) error {
 	if d.man, err = d.repo.Manifest(ctx, d.snap.Summary.ID); err != nil {
 		return err
 	}
-	closure, err := d.repo.Closure(ctx, d.snap.AnyIntent())
+	closure, err := restore.Packs(ctx, d.repo, &d.snap)
 	if err != nil {
 		return err
 	}
