@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,12 +28,13 @@ func TestCheckpointStandsForWhatWentBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := repo.SaveState(t.TempDir(), made.ID, made.Root.Public(), made.Writer, nil)
+	dir := simDir(t)
+	state, err := repo.SaveState(filepath.Join(dir, "state"), made.ID, made.Root.Public(), made.Writer, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const rounds = 80
-	cache := t.TempDir()
+	cache := filepath.Join(dir, "cache")
 	for i := range rounds {
 		commitEmpty(t, regions, state, cache, now, fmt.Sprintf("w%d", i%3))
 	}

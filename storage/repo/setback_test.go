@@ -23,6 +23,7 @@ func TestLatestWhenClocksAreSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := simDir(t)
+	t.Setenv("TMPDIR", dir)
 	state, err := repo.SaveState(filepath.Join(dir, "state"), made.ID, made.Root.Public(), made.Writer, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,10 @@ func TestLatestWhenClocksAreSet(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Close()
-		r = open(repo.Options{Identities: ids(made)})
+		if i%5 != 4 {
+			continue
+		}
+		r = open(repo.Options{Identities: ids(made)}) // somebody who knows nothing yet
 		all, err := r.Snapshots(ctx)
 		if err != nil || len(all) != i+1 || all[i].Summary.ID != last || all[i].Start.UnixNano() != m.Start {
 			t.Fatalf("the latest of %d is %.8s, want %.8s, %v", len(all), all[len(all)-1].Summary.ID, last, err)
