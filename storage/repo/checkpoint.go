@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lifeboat/storage"
@@ -63,24 +64,35 @@ func (s *Session) checkpoint(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	told := false
-	for _, c := range s.active() {
-		if !view.Replaces(c.Nonce, live) {
-			continue
+	var told atomic.Bool
+	_ = s.inEach(ctx, func(ctx context.Context, c *claim) error {
+		if view.Replaces(c.Nonce, live) && s.sayCheckpoint(ctx, c, signed) == nil {
+			told.Store(true)
 		}
-		prefix := storage.CheckpointPrefix(s.log.Writer, s.log.Instance)
-		if s.chain.Checkpointed == 0 {
-			if err := put(ctx, c.Store, storage.SentinelKey(prefix), []byte(storage.Sentinel)); err != nil {
-				continue
-			}
-		}
-		if err := s.say(ctx, c, signed); err == nil {
-			told = true
-		}
-	}
-	if told {
+		return nil
+	})
+	if told.Load() {
 		s.chain.Checkpointed, s.chain.CheckpointAt = head.Seq, s.opt.Now().UnixNano()
 	}
+}
+
+// inEach is each for what leaves no region out.
+func (s *Session) inEach(ctx context.Context, f func(context.Context, *claim) error) error {
+	var all []func(context.Context) error
+	for _, c := range s.active() {
+		all = append(all, func(ctx context.Context) error { return f(ctx, c) })
+	}
+	return atOnce(ctx, all...)
+}
+
+func (s *Session) sayCheckpoint(ctx context.Context, c *claim, st *journal.Signed) error {
+	if s.chain.Checkpointed == 0 {
+		prefix := storage.CheckpointPrefix(s.log.Writer, s.log.Instance)
+		if err := put(ctx, c.Store, storage.SentinelKey(prefix), []byte(storage.Sentinel)); err != nil {
+			return err
+		}
+	}
+	return s.say(ctx, c, st)
 }
 
 // ownJournal reads what every region of the session holds of this instance now:
@@ -104,11 +116,13 @@ func (s *Session) ownJournal(ctx context.Context) (view *journal.View, whole boo
 	known := newParsed()
 	for _, c := range s.active() {
 		view.AddRegion(c.Nonce)
+	}
+	err := s.inEach(ctx, func(ctx context.Context, c *claim) error {
 		place := *c.Place // its list of problems is not the one to lengthen here
-		l := s.r.newLoader(&place, known, add)
-		if err := l.instance(ctx, s.log.Writer, s.log.Instance); err != nil {
-			return nil, false
-		}
+		return s.r.newLoader(&place, known, add).instance(ctx, s.log.Writer, s.log.Instance)
+	})
+	if err != nil {
+		return nil, false
 	}
 	for seq := covered + 1; seq <= s.log.Head.Seq; seq++ {
 		if !seen[seq] {
