@@ -12,7 +12,7 @@ trap 'rm -f "$log"' EXIT
 # one PACKAGE TARGET
 one() {
     echo "fuzz: $1 $2 for $time"
-    if go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" "$1" >"$log" 2>&1; then
+    if go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -fuzzminimizetime 5s "$1" >"$log" 2>&1; then
         grep '^fuzz: elapsed' "$log" | tail -n 1 || true
         return 0
     fi
