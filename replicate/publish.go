@@ -79,37 +79,25 @@ func (p *Plan) reach(ctx context.Context, sh *journal.Shown, g Gap, lost map[str
 	if sh == nil {
 		return nil, "", repo.ErrNoSnapshot
 	}
-	found, seen := false, map[string]bool{}
-	for _, nonce := range slices.Sorted(maps.Keys(sh.Intents)) {
-		ref := sh.Intents[nonce]
-		if seen[ref.Hash] {
-			continue
-		}
-		seen[ref.Hash] = true
-		keys, rerr := p.r.Closure(ctx, ref)
-		if rerr != nil {
-			err = rerr
-			continue
-		}
+	whole := func(ref journal.Ref, keys []string) error {
 		need := keys
 		if key := p.manifestKey(ref, sh.ID); key != "" {
 			need = append([]string{key}, keys...)
 		}
 		at := slices.IndexFunc(need, func(key string) bool { return lost[key] != nil || g.gone[key] })
-		switch {
-		case at >= 0:
-			object, err = need[at], lost[need[at]]
-			if err == nil {
-				err = fmt.Errorf("%s is in no region that answers: %w", object, storage.ErrNotFound)
-			}
-		case !found || len(keys) < len(packs):
-			found, packs = true, keys
+		if at < 0 {
+			return nil
 		}
+		object = need[at]
+		if err := lost[object]; err != nil {
+			return err
+		}
+		return fmt.Errorf("%s is in no region that answers: %w", object, storage.ErrNotFound)
 	}
-	if found {
-		return packs, "", nil
+	if packs, err = p.r.Packs(ctx, &repo.Snapshot{Shown: *sh}, whole); err != nil {
+		return nil, object, err
 	}
-	return nil, object, err
+	return packs, "", nil
 }
 
 // manifestKey is where a snapshot's manifest lies; "" when it rides in the intent.

@@ -62,26 +62,33 @@ func TestSyncNamesWhatStaysAway(t *testing.T) {
 	}
 }
 
+// setBack makes four recovery points in both regions, sets region b back to them after
+// a fifth, and takes a sixth, which only region a has.
+func (l *lab) setBack() {
+	l.t.Helper()
+	for _, name := range []string{"1", "2", "3", "4"} {
+		l.write(name, strings.Repeat(name+" of many ", 1000))
+		l.backup()
+	}
+	if err := os.CopyFS(l.path("b-old"), os.DirFS(l.path("b"))); err != nil {
+		l.t.Fatal(err)
+	}
+	l.write("5", "five")
+	l.backup()
+	if err := errors.Join(os.RemoveAll(l.path("b")), os.Rename(l.path("b-old"), l.path("b"))); err != nil {
+		l.t.Fatal(err)
+	}
+	l.write("6", "six")
+	l.exits(ReplicationDegraded, "backup", "files")
+}
+
 // TestRegionBroughtUpToDateStandsAlone: a region went back in time and was brought
 // up to date by another host. The statements of its own incarnation that it lost may
 // not be copied there, and the newest recovery point, as the host that took it stated
 // it, builds on one of them. The region restores it by itself all the same.
 func TestRegionBroughtUpToDateStandsAlone(t *testing.T) {
 	l := newLab(t)
-	for _, name := range []string{"1", "2", "3", "4"} {
-		l.write(name, strings.Repeat(name+" of many ", 1000))
-		l.backup()
-	}
-	if err := os.CopyFS(l.path("b-old"), os.DirFS(l.path("b"))); err != nil {
-		t.Fatal(err)
-	}
-	l.write("5", "five")
-	l.backup()
-	if err := errors.Join(os.RemoveAll(l.path("b")), os.Rename(l.path("b-old"), l.path("b"))); err != nil {
-		t.Fatal(err)
-	}
-	l.write("6", "six")
-	l.exits(ReplicationDegraded, "backup", "files")
+	l.setBack()
 	l.lose()
 	l.configure("db2")
 	l.must(l.enrol("--new")...)
@@ -94,4 +101,27 @@ func TestRegionBroughtUpToDateStandsAlone(t *testing.T) {
 	}
 	l.must(append([]string{"find", "6"}, cold...)...)
 	l.must("drill", "run", "--workload", "files", "--region", "b", "--identity-file", l.kit())
+}
+
+// TestRegionBroughtUpToDateIsReused: the host was rebuilt and brought the region up to
+// date itself. While the other region is away, its next backup re-uses what the region
+// holds, without a warning and without listing packs.
+func TestRegionBroughtUpToDateIsReused(t *testing.T) {
+	l := newLab(t)
+	l.setBack()
+	l.lose()
+	l.must(l.enrol()...)
+	l.must("replicate", "sync")
+	if err := errors.Join(os.Rename(l.path("a"), l.path("a-away")), os.RemoveAll(l.path("cache"))); err != nil {
+		t.Fatal(err)
+	}
+	before := len(l.packFiles("b"))
+	l.remove("2")
+	l.write("2 again", strings.Repeat("2 of many ", 1000))
+	if exit := l.run("backup", "files", "--require-regions", "1", "--json"); exit != 0 || strings.Contains(l.stdout.String()+l.stderr.String(), "closure_unreadable") {
+		t.Errorf("exit %d: %s", exit, l.stdout.String())
+	}
+	if n := len(l.packFiles("b")); n != before {
+		t.Errorf("%d data packs, before there were %d", n, before)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"lifeboat/restore"
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
 )
@@ -34,7 +33,7 @@ func (c *catalogs) open(ctx context.Context, s *repo.Snapshot) (*openCatalog, er
 	if err != nil {
 		return nil, err
 	}
-	packs, err := restore.Packs(ctx, c.r, s)
+	packs, err := c.r.Packs(ctx, s, nil)
 	if err != nil {
 		return nil, err
 	}

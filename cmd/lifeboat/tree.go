@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"lifeboat/restore"
 	"lifeboat/snapshot/catalog"
 	"lifeboat/storage/repo"
 )
@@ -26,7 +25,7 @@ func (a *app) openTree(ctx context.Context, r *repo.Repo, snap repo.Snapshot) (*
 	if err != nil {
 		return nil, err
 	}
-	closure, err := restore.Packs(ctx, r, &snap)
+	closure, err := r.Packs(ctx, &snap, nil)
 	if err != nil {
 		return nil, err
 	}

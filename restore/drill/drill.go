@@ -280,7 +280,7 @@ func (d *run) locate(ctx context.Context) error {
 	if d.man, err = d.repo.Manifest(ctx, d.snap.Summary.ID); err != nil {
 		return err
 	}
-	closure, err := restore.Packs(ctx, d.repo, &d.snap)
+	closure, err := d.repo.Packs(ctx, &d.snap, nil)
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,12 @@ package repo
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"lifeboat/storage"
 	"lifeboat/storage/index"
+	"lifeboat/storage/journal"
 	"lifeboat/storage/pack"
 )
 
@@ -35,7 +37,7 @@ func (s *Session) findReusable(ctx context.Context) error {
 		return fmt.Errorf("begin session: every region is behind another one: %w", s.lost())
 	}
 	for _, sn := range newest {
-		keys, err := s.r.Closure(ctx, sn.AnyIntent())
+		keys, err := s.reusable(ctx, &sn)
 		if isAway(err) {
 			return err
 		}
@@ -50,6 +52,44 @@ func (s *Session) findReusable(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reusable gives the packs that every claimed region shows to need for a snapshot. Each
+// is asked by the intent by which it shows the snapshot itself: that of a replicator may
+// name more, which only the region it was brought to must hold. Where that is somebody
+// else's, who could name what is not there, an intent of this writer has to tell.
+func (s *Session) reusable(ctx context.Context, sn *Snapshot) ([]string, error) {
+	believed := func(ref journal.Ref, _ []string) error {
+		if !s.mayReuse[hex16(ref.Writer)] {
+			return fmt.Errorf("intent %.8s: %w: only another writer says what the snapshot reaches", ref.Hash, journal.ErrUntrusted)
+		}
+		return nil
+	}
+	tell := func(ref journal.Ref) ([]string, error) {
+		if believed(ref, nil) == nil {
+			if keys, err := s.r.Closure(ctx, ref); err == nil || ctx.Err() != nil {
+				return keys, err
+			}
+		}
+		return s.r.Packs(ctx, sn, believed)
+	}
+	asked, count := map[string]bool{}, map[string]int{}
+	for _, c := range s.active() {
+		ref := sn.Intents[c.Nonce]
+		if asked[ref.Hash] {
+			continue
+		}
+		asked[ref.Hash] = true
+		keys, err := tell(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			count[k]++
+		}
+	}
+	maps.DeleteFunc(count, func(_ string, n int) bool { return n < len(asked) })
+	return slices.Collect(maps.Keys(count)), nil
 }
 
 // newestSnapshots finds, for each workload of the session, the newest snapshot
