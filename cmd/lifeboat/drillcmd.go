@@ -194,7 +194,7 @@ func (a *app) drillOptions(ctx context.Context, r *repo.Repo, set regionSet, p d
 		if err != nil {
 			return opt, err
 		}
-		snap, err := a.resolve1(ctx, r, ref, p.workload)
+		snap, err := a.chosen(ctx, r, ref, p.workload)
 		if err != nil {
 			return opt, err
 		}

@@ -261,7 +261,7 @@ func (a *app) findPoints(ctx context.Context, r *repo.Repo, f findFlags) ([]repo
 		if ref.Path != "" {
 			return nil, &Fail{Code: Usage, Message: "--snapshot takes no path here", Hint: "put the path into the pattern: lifeboat find '/" + ref.Path + "/**'"}
 		}
-		s, err := a.resolve1(ctx, r, ref, f.workload)
+		s, err := a.chosen(ctx, r, ref, f.workload)
 		return []repo.Snapshot{s}, err
 	}
 	all, err := r.Snapshots(ctx)

@@ -146,7 +146,7 @@ func (a *app) restore(ctx context.Context, name string, f restoreFlags) (any, bo
 	if err != nil {
 		return nil, false, err
 	}
-	snap, err := a.resolve1(ctx, r, ref, name)
+	snap, err := a.chosen(ctx, r, ref, name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -262,7 +262,11 @@ func (a *app) restoreReference(f restoreFlags) (reference, error) {
 	if f.snapshot == "" {
 		return reference{Latest: true}, nil
 	}
-	return a.parseReference(f.snapshot)
+	ref, err := a.parseReference(f.snapshot)
+	if err == nil && ref.Path != "" {
+		return ref, &Fail{Code: Usage, Message: "--snapshot takes no path here", Hint: "give it to --path: --path /" + ref.Path}
+	}
+	return ref, err
 }
 
 // refusedTargets are places that a restore must never write into: the regions

@@ -77,6 +77,22 @@ func (a *app) resolve1(ctx context.Context, r *repo.Repo, ref reference, workloa
 	return all[len(all)-1-ref.Back], nil
 }
 
+// chosen finds what --snapshot names for a command that takes the workload apart
+// from it: the two must not contradict each other. A workload's name that could
+// also begin an id is an id beside the name of another workload.
+func (a *app) chosen(ctx context.Context, r *repo.Repo, ref reference, workload string) (repo.Snapshot, error) {
+	if ref.Path != "" {
+		return repo.Snapshot{}, &Fail{Code: Usage, Message: "--snapshot takes no path here", Hint: "name a whole recovery point, as files@latest"}
+	}
+	if workload != "" && ref.Workload != "" && ref.Workload != workload {
+		if !isID(ref.Text) {
+			return repo.Snapshot{}, &Fail{Code: Usage, Message: fmt.Sprintf("--snapshot %s is of %s, not of %s", ref.Text, ref.Workload, workload), Hint: "name the workload once, or the same one twice"}
+		}
+		ref.ID, ref.Workload = ref.Text, ""
+	}
+	return a.resolve1(ctx, r, ref, workload)
+}
+
 // upTo finds the recovery point with the latest time up to at. Snapshots come in
 // the order in which they were taken, which is that of their times only while
 // nobody has set a clock.
