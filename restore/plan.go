@@ -55,26 +55,26 @@ func NewPlan(ctx context.Context, entries func(ctx context.Context) Entries, opt
 	if err != nil {
 		return nil, err
 	}
-	if err := p.count(ctx, entries(ctx), sel, block); err != nil {
+	missing, err := newUnmet(opts.Include, sel.strip)
+	if err != nil {
+		return nil, fmt.Errorf("include: %w", err)
+	}
+	if err := p.count(ctx, entries(ctx), sel, &missing, block); err != nil {
 		return nil, fmt.Errorf("plan restore: read entries: %w", err)
 	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("restore %s: %w: no entry matches", missing, ErrNoMatch)
+	}
 	if p.entries() == 0 && p.Bad == 0 {
-		return nil, p.noMatch()
+		return nil, fmt.Errorf("restore: %w: no entry is left", ErrNoMatch)
 	}
 	return p, p.checkSpace()
 }
 
 func (p *Plan) entries() int64 { return p.Files + p.Dirs + p.Symlinks + p.Fifos + p.Devices }
 
-func (p *Plan) noMatch() error {
-	if len(p.opts.Include) == 0 {
-		return fmt.Errorf("restore: %w: no entry is left", ErrNoMatch)
-	}
-	return fmt.Errorf("restore %s: %w: no entry matches", strings.Join(p.opts.Include, ", "), ErrNoMatch)
-}
-
-// count goes through the entries. block is the target's block size.
-func (p *Plan) count(ctx context.Context, entries Entries, sel *selector, block int64) error {
+// count goes through the entries, and leaves in missing what none of them matched. block is the target's block size.
+func (p *Plan) count(ctx context.Context, entries Entries, sel *selector, missing *unmet, block int64) error {
 	for e, err := range entries {
 		if err != nil {
 			return err
@@ -82,6 +82,7 @@ func (p *Plan) count(ctx context.Context, entries Entries, sel *selector, block 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		missing.see(e.Path)
 		switch _, c := sel.next(e); c {
 		case bad:
 			p.Bad++

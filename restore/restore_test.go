@@ -392,6 +392,9 @@ func TestSelection(t *testing.T) {
 		{[]string{"*.log"}, nil, "b/d.log g/[x]/i.log"},
 		{[]string{"**/e/*"}, nil, "b/e/f.txt"},
 		{[]string{"b"}, []string{"e"}, "b/c.txt b/d.log"},
+		{[]string{"/w/g/[x]"}, nil, "g/[x]/i.log"},
+		{[]string{"g/[x]"}, nil, "g/[x]/i.log"},
+		{[]string{"[x]"}, nil, "g/[x]/i.log"},
 		{nil, []string{"*.txt"}, "b/d.log g/[x]/i.log"},
 		{nil, []string{"/w/b/*"}, "a.txt g/[x]/i.log g/h.txt"},
 		{nil, []string{`/w/g/\[x\]`}, "a.txt b/c.txt b/d.log b/e/f.txt g/h.txt"},
@@ -427,6 +430,15 @@ func TestSelection(t *testing.T) {
 	m := newMemory()
 	m.file("w/a", nil)
 	if _, err := restoreTo(t, m, Options{Target: t.TempDir(), Include: []string{"nope"}}); !errors.Is(err, ErrNoMatch) {
+		t.Error(err)
+	}
+	// One that matches does not speak for one that does not, unless that lies in an excluded one.
+	if _, err := restoreTo(t, m, Options{Target: t.TempDir(), Include: []string{"/w/a", "/w/typo"}}); !errors.Is(err, ErrNoMatch) || !strings.Contains(err.Error(), "restore /w/typo:") {
+		t.Error(err)
+	}
+	m.dir("w/d", 0o755)
+	m.file("w/d/e", nil)
+	if _, err := restoreTo(t, m, Options{Target: t.TempDir(), Include: []string{"/w/a", "/w/d", "/w/d/e"}, Exclude: []string{"/w/d"}}); err != nil {
 		t.Error(err)
 	}
 	for _, o := range []Options{{Include: []string{"[a"}}, {Exclude: []string{""}}, {Verify: VerifyFull}, {StripPrefix: []byte("a/../b")}, {}} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -146,37 +147,73 @@ func (s *selector) selected(e *catalog.Entry) choice {
 // matcher holds patterns for paths.
 type matcher struct {
 	paths [][]byte // these, and all they hold
-	globs []string // on the whole path
+	globs []glob   // on the whole path
 	bases []string // globs on the last element
 }
+
+// glob is a pattern, and the path that it is when nothing in it is special.
+type glob struct{ pattern, plain string }
 
 // newMatcher sorts patterns by what they look at. top is what relative ones are relative to.
 func newMatcher(patterns []string, top []byte) (*matcher, error) {
 	m := &matcher{}
 	for _, p := range patterns {
 		if p == "" || !doublestar.ValidatePattern(p) {
-			return nil, fmt.Errorf("pattern %q: %w", p, ErrOptions)
+			return nil, fmt.Errorf(`pattern %q: %w: not a glob; write \[ for a bracket, \{ for a brace`, p, ErrOptions)
 		}
 		if !strings.Contains(p, "/") {
 			m.bases = append(m.bases, p)
 			continue
 		}
-		glob := strings.ContainsAny(p, `*?[{\`)
 		full := strings.TrimPrefix(path.Clean(p), "/")
+		g := glob{full, full}
 		if !strings.HasPrefix(p, "/") && len(top) > 0 {
-			prefix := string(top)
-			if glob {
-				prefix = escape(prefix)
-			}
-			full = prefix + "/" + full
+			g = glob{escape(string(top)) + "/" + full, string(top) + "/" + full}
 		}
-		if glob {
-			m.globs = append(m.globs, full)
+		if strings.ContainsAny(p, `*?[{\`) {
+			m.globs = append(m.globs, g)
 		} else {
-			m.paths = append(m.paths, []byte(full))
+			m.paths = append(m.paths, []byte(g.plain))
 		}
 	}
 	return m, nil
+}
+
+// unmet holds the patterns that no entry has matched yet, each by itself.
+type unmet []struct {
+	pattern string
+	*matcher
+}
+
+func newUnmet(patterns []string, top []byte) (unmet, error) {
+	out := make(unmet, len(patterns))
+	for i, p := range patterns {
+		m, err := newMatcher(patterns[i:i+1], top)
+		if err != nil {
+			return nil, err
+		}
+		out[i].pattern, out[i].matcher = p, m
+	}
+	return out, nil
+}
+
+// see drops the patterns that a path matches.
+func (u *unmet) see(p []byte) {
+	for i := 0; i < len(*u); {
+		if (*u)[i].match(p) {
+			*u = slices.Delete(*u, i, i+1)
+			continue
+		}
+		i++
+	}
+}
+
+func (u unmet) String() string {
+	var names []string
+	for _, one := range u {
+		names = append(names, one.pattern)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Roots gives the paths of the catalog, of files or directories, outside of which
@@ -215,13 +252,13 @@ func (m *matcher) match(p []byte) bool {
 	}
 	whole := string(p)
 	for _, g := range m.globs {
-		if doublestar.MatchUnvalidated(g, whole) {
+		if g.plain == whole || doublestar.MatchUnvalidated(g.pattern, whole) {
 			return true
 		}
 	}
 	base := whole[strings.LastIndexByte(whole, '/')+1:]
 	for _, g := range m.bases {
-		if doublestar.MatchUnvalidated(g, base) {
+		if g == base || doublestar.MatchUnvalidated(g, base) {
 			return true
 		}
 	}

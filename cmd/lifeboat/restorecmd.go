@@ -31,6 +31,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Use: "restore [WORKLOAD]", Short: "Restore a volume from a recovery point", Args: cobra.MaximumNArgs(1),
 		Long: "Restore a volume from a recovery point. A plan comes first: which point, what will be lost, where it\n" +
 			"comes from, how much room it needs. What exists is never overwritten unless --overwrite says so.\n" +
+			"A --path that nothing matches is refused before anything is written.\n" +
 			"A workload of one path is restored directly into the target; one of several by absolute path below it.\n\n" +
 			"On the worst day no configuration is needed: --repo and --identity-file are enough.",
 		Example: "  lifeboat restore files --to ./out --repo file:///mnt/dr --identity-file kit.txt\n" +
@@ -301,7 +302,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, restore.ErrNoMatch):
 		return &Fail{Code: NoRecoveryPoint, Message: err.Error(), Hint: "look for it with: lifeboat find PATTERN", Err: err}
 	case errors.Is(err, restore.ErrOptions):
-		return &Fail{Code: Usage, Message: err.Error(), Err: err}
+		return &Fail{Code: Usage, Message: err.Error(), Hint: "see: lifeboat restore --help", Err: err}
 	}
 	return err
 }
