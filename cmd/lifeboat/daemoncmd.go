@@ -43,6 +43,7 @@ func (a *app) daemonCommand() *cobra.Command {
 			"the start. SIGTERM stops cleanly: what is stored is kept, and what was not committed is done again.\n" +
 			"SIGHUP reads the configuration again; jobs at work end as they began, and a file with mistakes is refused\n" +
 			"with the reasons, while the old one stays in force.\n" +
+			"Under systemd (Type=notify or notify-reload) it tells when it is ready, reloads or stops, and what it does.\n" +
 			"--once runs what is due and exits, for cron and Kubernetes.",
 		Example: "  lifeboat daemon\n  lifeboat daemon --once",
 	}
@@ -79,7 +80,8 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	reload := make(chan []daemon.Job)
-	go a.reloads(ctx, hangups, reload, once)
+	svc := &service{a: a}
+	go a.reloads(ctx, hangups, reload, svc, once)
 	if a.opt.LockWait == 0 {
 		a.opt.LockWait = daemonLockWait
 	}
@@ -88,7 +90,10 @@ func (a *app) daemon(ctx context.Context, once bool) (any, bool, error) {
 		return nil, false, &Fail{Code: ConfigInvalid, Message: "nothing is scheduled", Hint: "give a workload, a drill or maintenance a schedule"}
 	}
 	if !once {
+		opt.Events = svc.listen(opt.Events)
+		last := svc.stopWith(ctx)
 		err := daemon.Run(ctx, opt)
+		last()
 		if cause := context.Cause(ctx); err == nil && cause != nil {
 			var sig interruption
 			if errors.As(cause, &sig) {
@@ -235,7 +240,11 @@ func (a *app) daemonEvents() daemon.Events {
 		Skipped: func(name string, due time.Time) { a.log.Warn("missed, not caught up", "job", name, "due", due) },
 		Clock:   func(name string, ahead time.Duration) { a.log.Warn("the clock went back", "job", name, "by", ahead) },
 		History: func(err error) { a.log.Error("history", "error", err) },
-		Waiting: func(next time.Time) { a.log.Debug("waiting", "until", next) },
+		Waiting: func(next time.Time) {
+			if !next.IsZero() {
+				a.log.Debug("waiting", "until", next)
+			}
+		},
 		Reloaded: func(jobs int, err error) {
 			if err != nil {
 				a.log.Error("the new jobs are refused, the old ones stay", "error", err)

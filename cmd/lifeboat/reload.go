@@ -12,7 +12,7 @@ import (
 
 // reloads reads the configuration again at each SIGHUP, and hands its jobs to the
 // daemon. What cannot be used is refused with all reasons, and changes nothing.
-func (a *app) reloads(ctx context.Context, hangups <-chan os.Signal, to chan<- []daemon.Job, once bool) {
+func (a *app) reloads(ctx context.Context, hangups <-chan os.Signal, to chan<- []daemon.Job, svc *service, once bool) {
 	for {
 		select {
 		case <-hangups:
@@ -23,9 +23,11 @@ func (a *app) reloads(ctx context.Context, hangups <-chan os.Signal, to chan<- [
 			a.log.Warn("SIGHUP: daemon --once reads the configuration at its start only")
 			continue
 		}
+		svc.reload()
 		jobs, err := a.reload()
 		if err != nil {
 			a.refused(err)
+			svc.reloaded()
 			continue
 		}
 		select {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -387,34 +386,6 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if exit := w.run("help", name); exit != 0 || w.stdout.Len() < 200 {
 			t.Errorf("help %s: exit %d", name, exit)
 		}
-	}
-}
-
-func TestNotify(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	w := &world{}
-	w.run("version")
-	if err := w.app.notify("READY=1"); err != nil {
-		t.Errorf("without a socket: %v", err)
-	}
-	w.env = map[string]string{"NOTIFY_SOCKET": path}
-	w.run("version")
-	if err := w.app.notify("READY=1"); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 64)
-	n, err := conn.Read(buf)
-	if err != nil || string(buf[:n]) != "READY=1" {
-		t.Errorf("%q, %v", buf[:n], err)
-	}
-	w.env["NOTIFY_SOCKET"] = path + ".none"
-	if err := w.app.notify("READY=1"); err == nil {
-		t.Error("a missing socket gave no error")
 	}
 }
 

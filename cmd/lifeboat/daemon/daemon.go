@@ -80,8 +80,8 @@ type Events struct {
 	Finished func(name string, took time.Duration, err error)
 	Skipped  func(name string, due time.Time) // missed, and not to be caught up
 	Clock    func(name string, ahead time.Duration)
-	History  func(err error) // the file could not be read or written
-	Waiting  func(next time.Time)
+	History  func(err error)           // the file could not be read or written
+	Waiting  func(next time.Time)      // what is due was begun; zero: nothing else will be
 	Reloaded func(jobs int, err error) // a new list was taken, or refused
 }
 
@@ -187,7 +187,7 @@ func (r *runner) round(ctx context.Context) time.Time {
 	if len(due) > 0 {
 		r.launch(ctx, due)
 	}
-	if r.opt.Events.Waiting != nil && !next.IsZero() {
+	if r.opt.Events.Waiting != nil {
 		r.opt.Events.Waiting(next)
 	}
 	return next
