@@ -353,14 +353,15 @@ func (c checker) besideRegions(v *Volume, clean, path string) {
 		switch {
 		case within(clean, where.folder):
 			c.problem(path, CodeConflict, "%s lies inside region %q: a region cannot be a source", path, r.Name)
-		case within(where.folder, clean) && !excluded(v.Exclude, where.folder):
+		case within(where.folder, clean) && !v.Excludes(where.folder):
 			c.warn(path, "%s contains region %q, which would back itself up; exclude %s", path, r.Name, where.folder)
 		}
 	}
 }
 
-func excluded(globs []string, folder string) bool {
-	return slices.ContainsFunc(globs, func(glob string) bool {
+// Excludes says that a folder, or one that it lies in, is named by an exclude glob.
+func (v *Volume) Excludes(folder string) bool {
+	return slices.ContainsFunc(v.Exclude, func(glob string) bool {
 		for f := folder; f != "/" && f != "."; f = filepath.Dir(f) {
 			if ok, _ := doublestar.Match(glob, f); ok || (!strings.Contains(glob, "/") && glob == filepath.Base(f)) {
 				return true

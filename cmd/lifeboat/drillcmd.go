@@ -181,7 +181,7 @@ func (a *app) drill1(ctx context.Context, p drillPlan) (*drill.Report, []string,
 func (a *app) drillOptions(ctx context.Context, r *repo.Repo, set regionSet, p drillPlan) (drill.Options, error) {
 	region := a.drillRegion(r, p)
 	opt := drill.Options{ID: newRunID(a.now()), Name: p.name, Workload: p.workload, Region: region, RegionRule: orElse(p.from.Region, config.RegionAny), Sandbox: p.sandbox, Keep: p.flags.keep,
-		RTO: time.Duration(p.objectives.RTO), RPO: time.Duration(p.objectives.RPO), Version: release, Host: a.hostName(), Refuse: a.drillRefuses(set), Now: a.now, AllowEmpty: p.allowEmpty,
+		RTO: time.Duration(p.objectives.RTO), RPO: time.Duration(p.objectives.RPO), Version: release, Host: a.hostName(), Refuse: a.drillRefuses(set, p.sandbox), Now: a.now, AllowEmpty: p.allowEmpty,
 		Random: p.from.Point == config.PointRandom, Within: time.Duration(p.from.Within), Fetched: func() map[string]int64 { return a.traffic.downloaded() }, Phase: a.progress.phase}
 	if p.flags.random > 0 {
 		opt.Random, opt.Within = true, p.flags.random
@@ -301,21 +301,38 @@ func leastRecent(r *repo.Repo, workload string) string {
 	return best
 }
 
-func (a *app) drillRefuses(set regionSet) []string {
+// drillRefuses are the folders that a sandbox must not lie in: regions, and what
+// is backed up. Backups leave out the state folder and what the workload excludes,
+// so a sandbox there is in nobody's way, even if all of the host is a workload.
+func (a *app) drillRefuses(set regionSet, sandbox string) []string {
 	var out []string
 	for _, spec := range set.Regions {
 		if spec.Dir != "" {
 			out = append(out, spec.Dir)
 		}
 	}
-	if f, err := a.configured(); err == nil {
-		for _, w := range f.Config.Workloads {
-			if w.Volume != nil {
-				out = append(out, w.Volume.Paths...)
+	f, err := a.configured()
+	if err != nil {
+		return out
+	}
+	inState := liesIn(a.stateDir(), sandbox)
+	for _, w := range f.Config.Workloads {
+		if w.Volume == nil || w.Volume.Excludes(sandbox) {
+			continue
+		}
+		for _, p := range w.Volume.Paths {
+			if !inState || !liesIn(p, a.stateDir()) {
+				out = append(out, p)
 			}
 		}
 	}
 	return out
+}
+
+// liesIn says that a path is a folder, or below it.
+func liesIn(folder, path string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // storeReport puts the signed report into every region that can be joined.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,28 @@ func TestDrillOfNothing(t *testing.T) {
 	l.must("backup", "files")
 	if d := l.must(drill...); d["outcome"] != "passed" {
 		t.Errorf("%v", d)
+	}
+}
+
+// TestDrillInsideTheSource: when all of the host is one workload, the sandbox lies
+// in it. In the state folder, or excluded, no backup sees it.
+func TestDrillInsideTheSource(t *testing.T) {
+	l := newLab(t)
+	l.write("file", "one")
+	l.must("backup", "files")
+	drill := []string{"drill", "run", "--identity-file", l.kit()}
+	elsewhere := append(slices.Clone(drill), "--sandbox", l.path("src/room"))
+	l.fails(VerifyFailed, "unusable target", elsewhere...)
+	l.edit("paths: [", `exclude: ["`+l.path("src/room")+`"], paths: [`)
+	if d := l.must(elsewhere...); d["outcome"] != "passed" {
+		t.Errorf("excluded: %v", d)
+	}
+	l.edit(l.path("state"), l.path("src/state"))
+	if err := os.Rename(l.path("state"), l.path("src/state")); err != nil {
+		t.Fatal(err)
+	}
+	if d := l.must(drill...); d["outcome"] != "passed" {
+		t.Errorf("in the state folder: %v", d)
 	}
 }
 
