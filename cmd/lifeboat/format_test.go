@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func TestFormatSize(t *testing.T) {
@@ -153,5 +156,39 @@ func TestColourAndSigns(t *testing.T) {
 	w.env["LC_ALL"] = "de_DE.utf8"
 	if got := w.app.page(&bytes.Buffer{}).mark(markBad, "breached"); got != "✗ breached" {
 		t.Errorf("UTF-8: %q", got)
+	}
+}
+
+// TestYAMLTakesEveryCharacter: file names hold anything, and YAML is pickier than JSON.
+func TestYAMLTakesEveryCharacter(t *testing.T) {
+	var want []string
+	for r := rune(0); r <= 0x10ffff; r++ {
+		if r >= 0x200 && r&0xfff < 0xfe0 && r&^0x3f != 0xfdc0 && r&^0xff != 0x2000 || !utf8.ValidRune(r) { // the odd ones
+			continue
+		}
+		want = append(want, "a"+string(r)+"b", string(r))
+	}
+	text, err := marshal(want, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := toYAML(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := yaml.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d strings, want %d", len(got), len(want))
+	}
+	bad := 0
+	for i := range want {
+		if got[i] != want[i] {
+			if bad++; bad < 20 {
+				t.Errorf("%q came back as %q", want[i], got[i])
+			}
+		}
 	}
 }

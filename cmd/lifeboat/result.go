@@ -225,7 +225,7 @@ func marshal(v any, pretty bool) ([]byte, error) {
 // toYAML rewrites JSON as block-style YAML in the same order.
 func toYAML(data []byte) ([]byte, error) {
 	var node yaml.Node
-	if err := yaml.Unmarshal(data, &node); err != nil {
+	if err := yaml.Unmarshal(escapeForYAML(data), &node); err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
 	plainStyle(&node)
@@ -236,6 +236,21 @@ func toYAML(data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
 	return b.Bytes(), enc.Close()
+}
+
+// escapeForYAML escapes in JSON what may stand in its strings and not in YAML's:
+// DEL, C1 controls (of which NEL would become a blank), noncharacters.
+func escapeForYAML(data []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(data) {
+		switch {
+		case r >= 0x7f && r <= 0x9f, r >= 0xfdd0 && r <= 0xfdef, r == 0xfeff, r == 0xfffe, r == 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
 }
 
 func plainStyle(n *yaml.Node) {
