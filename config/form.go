@@ -106,9 +106,7 @@ func checkForm(form, text string) error {
 			return fmt.Errorf("must be a plain name without slashes, got %q", shorten(text))
 		}
 	case "glob":
-		if text == "" || !doublestar.ValidatePattern(text) {
-			return fmt.Errorf("must be a glob such as *.tmp or **/cache/**, got %q", shorten(text))
-		}
+		return checkGlob(text)
 	case "env":
 		if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`).MatchString(text) {
 			return errors.New("must be the name of an environment variable")
@@ -147,6 +145,19 @@ func checkEndpoint(text string) error {
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || strings.Trim(u.Path, "/") != "" ||
 		u.RawQuery != "" || u.User != nil || u.Fragment != "" {
 		return errors.New("must be https://host[:port], with nothing behind it")
+	}
+	return nil
+}
+
+// checkGlob refuses what a backup would refuse, so that it is found before.
+func checkGlob(text string) error {
+	switch body := strings.TrimRight(text, "/"); {
+	case text == "" || !doublestar.ValidatePattern(body):
+		return fmt.Errorf("must be a glob such as *.tmp or **/cache/**, got %q", shorten(text))
+	case body == "" || body == "**" || body == "/**":
+		return fmt.Errorf("must not match everything, got %q", shorten(text))
+	case body[0] == '!':
+		return fmt.Errorf(`cannot include again what another glob leaves out: negation is not supported; write \! for a name that begins with one, got %q`, shorten(text))
 	}
 	return nil
 }
