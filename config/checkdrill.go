@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -76,6 +77,9 @@ func (c checker) drillFrom(d *Drill, path string) {
 	}
 }
 
+// usualState is where the state of a host lies that does not say so. Backups leave it out.
+const usualState = "/var/lib/lifeboat"
+
 // sandbox refuses folders that drills must not empty.
 func (c checker) sandbox(d *Drill, path string) {
 	at := path + ".sandbox.path"
@@ -92,8 +96,12 @@ func (c checker) sandbox(d *Drill, path string) {
 			continue
 		}
 		for _, p := range w.Volume.Paths {
-			if p != "" && within(p, folder) {
+			switch {
+			case p == "":
+			case within(p, folder):
 				c.problem(at, CodeConflict, "%s contains what workload %q protects (%s), and drills empty the sandbox", at, w.Name, shorten(p))
+			case within(folder, p) && !w.Volume.Excludes(folder) && !within(folder, cmp.Or(c.config.Paths.State, usualState)):
+				c.warn(at, "%s lies in what workload %q protects (%s), where drills are refused; exclude it, or use a folder below paths.state", at, w.Name, shorten(p))
 			}
 		}
 	}

@@ -150,6 +150,8 @@ func TestWarnings(t *testing.T) {
 			"contains region \"a\""},
 		"no room": {"version: 1\nregions: {list: [{name: a, url: 's3://a/x'}, {name: b, url: 's3://b/y'}]}\nworkloads: [{name: w, kind: volume, schedule: {every: 1h}, objectives: {rpo: 1h}, volume: {paths: [/srv]}}]\n",
 			"no time left for the run itself"},
+		"sandbox inside": {"version: 1\nregions: {list: [{name: a, url: 's3://a/x'}, {name: b, url: 's3://b/y'}]}\nworkloads: [{name: w, kind: volume, volume: {paths: [/srv]}}]\ndrills: [{name: d, workloads: [w], sandbox: {path: /srv/d}}]\n",
+			"lies in what workload \"w\" protects"},
 	} {
 		_, problems := Parse("f", []byte(tt.file))
 		if problems.Err() != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, tt.want) {
@@ -159,6 +161,12 @@ func TestWarnings(t *testing.T) {
 	excluded := "version: 1\nregions: {list: [{name: a, url: 'file:///srv/a'}, {name: b, url: 's3://b/y'}]}\nworkloads: [{name: w, kind: volume, volume: {paths: [/srv], exclude: [/srv/a]}}]\n"
 	if _, problems := Parse("f", []byte(excluded)); len(problems) > 0 {
 		t.Errorf("excluded region: %v", problems)
+	}
+	for _, sandbox := range []string{"/srv/d", "/var/lib/lifeboat/drills"} {
+		allowed := "version: 1\nregions: {list: [{name: a, url: 's3://a/x'}, {name: b, url: 's3://b/y'}]}\nworkloads: [{name: w, kind: volume, volume: {paths: [/], exclude: [/srv/d]}}]\ndrills: [{name: d, workloads: [w], sandbox: {path: " + sandbox + "}}]\n"
+		if _, problems := Parse("f", []byte(allowed)); len(problems) > 0 {
+			t.Errorf("sandbox %s: %v", sandbox, problems)
+		}
 	}
 }
 
