@@ -17,6 +17,12 @@ import (
 // lockPoll is how often a held lock is tried again.
 const lockPoll = 200 * time.Millisecond
 
+// The holder of a lock has holderTries times holderPause to write down who it is.
+const (
+	holderTries = 20
+	holderPause = 5 * time.Millisecond
+)
+
 // lockWorkload makes sure that one run at a time works on a workload on this
 // host. The lock is the kernel's: it goes with the process, however that ends.
 func (a *app) lockWorkload(ctx context.Context, name string) (unlock func(), err error) {
@@ -29,12 +35,12 @@ func (a *app) lockWorkload(ctx context.Context, name string) (unlock func(), err
 		return nil, fmt.Errorf("lock workload %s: %w", name, err)
 	}
 	if err := a.waitLock(ctx, f); err != nil {
-		holder, _ := os.ReadFile(f.Name())
+		holder := readHolder(ctx, f)
 		f.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, &Fail{Code: Locked, Message: fmt.Sprintf("workload %s is being worked on by %s", name, strings.TrimSpace(string(holder))),
+		return nil, &Fail{Code: Locked, Message: fmt.Sprintf("workload %s is being worked on by %s", name, holder),
 			Hint: "wait for it, or use --lock-wait 10m", Err: errors.Join(err, repo.ErrInUse)}
 	}
 	host, _ := os.Hostname()
@@ -42,7 +48,23 @@ func (a *app) lockWorkload(ctx context.Context, name string) (unlock func(), err
 		f.Close()
 		return nil, fmt.Errorf("lock workload %s: %w", name, err)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		_ = f.Truncate(0) // the next holder is not taken for this one
+		f.Close()
+	}, nil
+}
+
+// readHolder tells who holds a lock. Whoever has only just taken it writes that
+// down a moment later.
+func readHolder(ctx context.Context, f *os.File) string {
+	for range holderTries {
+		text, _ := os.ReadFile(f.Name())
+		if holder := strings.TrimSpace(string(text)); holder != "" || ctx.Err() != nil {
+			return orElse(holder, "another process")
+		}
+		time.Sleep(holderPause)
+	}
+	return "another process"
 }
 
 func writeAt(f *os.File, text string) error {
