@@ -177,10 +177,12 @@ func TestRegionsTakeTurns(t *testing.T) {
 	s.init(t)
 	s.backup(t, 0)
 	var codes []int
+	last := ""
 	for i := range 6 {
 		away := s.Regions[i%3].Dir
 		moveTo(t, away, away+"-away")
 		putFile(t, s.source("turns", fmt.Sprint(i)), noiseOf(byte(i), 50_000))
+		settled(t, s.source("turns", fmt.Sprint(i))) // or the next run reads it again
 		r := s.Run("backup", "files", "--json")
 		var b backupResult
 		dataOf(t, r, &b)
@@ -193,7 +195,7 @@ func TestRegionsTakeTurns(t *testing.T) {
 		if r.Code != map[bool]int{true: 0, false: 6}[committed >= 2] || committed == 0 {
 			t.Errorf("run %d: exit %d with %+v", i, r.Code, b.Regions)
 		}
-		codes = append(codes, r.Code)
+		codes, last = append(codes, r.Code), b.Snapshot
 		moveTo(t, away+"-away", away)
 	}
 	t.Logf("exit codes %v", codes)
@@ -211,8 +213,8 @@ func TestRegionsTakeTurns(t *testing.T) {
 			t.Errorf("region %s alone shows %d snapshots of %d", r.Name, len(got), len(ids))
 		}
 	}
-	if b := s.backup(t, 0); b.Stats.BytesRead != 0 || b.Stats.Stored > 100_000 {
-		t.Errorf("nothing has changed: %+v", b.Stats)
+	if b := s.backup(t, 0); b.Parent != last || b.Stats.BytesRead != 0 || b.Stats.Stored > 100_000 {
+		t.Errorf("nothing has changed since %.8s, and yet, since %.8s: %+v", last, b.Parent, b.Stats)
 	}
 }
 

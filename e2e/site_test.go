@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lifeboat/e2e/internal/harness"
 	"lifeboat/e2e/tree"
 )
@@ -308,6 +310,25 @@ func putFile(t *testing.T, path string, data []byte) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// racyWindow is how young a change must be for a backup to distrust it: a file that
+// changed so shortly before the start of a backup is read again by the next one.
+const racyWindow = 20 * time.Millisecond
+
+// settled waits until a backup that starts now finds the file older than that.
+func settled(t *testing.T, path string) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	harness.WaitFor(t, path+" to be no longer fresh", func() error {
+		if age := time.Since(time.Unix(st.Ctim.Unix())); age <= racyWindow {
+			return fmt.Errorf("it changed %v ago", age)
+		}
+		return nil
+	})
 }
 
 // getFile reads a file.
