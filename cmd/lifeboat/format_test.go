@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"lifeboat/restore"
 )
 
 func TestFormatSize(t *testing.T) {
@@ -190,5 +192,19 @@ func TestYAMLTakesEveryCharacter(t *testing.T) {
 				t.Errorf("%q came back as %q", want[i], got[i])
 			}
 		}
+	}
+}
+
+// TestRestoreTellsDifferences: damage that was read back is in the summary.
+func TestRestoreTellsDifferences(t *testing.T) {
+	w := &world{}
+	w.run("version")
+	var r restore.Result
+	r.ByKind[restore.Differs], r.Failed = 2, 2
+	var d restoreData
+	d.fill(&r)
+	p := w.app.page(&bytes.Buffer{})
+	if d.text(p); !strings.Contains(p.b.String(), " 2 differences\n") {
+		t.Error(p.b.String())
 	}
 }

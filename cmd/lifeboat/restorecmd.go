@@ -126,9 +126,10 @@ type restoreRTO struct {
 }
 
 type restoreVerify struct {
-	Level string `json:"level"`
-	Files int64  `json:"files"`
-	Bytes int64  `json:"bytes"`
+	Level       string `json:"level"`
+	Files       int64  `json:"files"`
+	Bytes       int64  `json:"bytes"`
+	Differences int64  `json:"differences"`
 }
 
 func (a *app) restore(ctx context.Context, name string, f restoreFlags) (any, bool, error) {
@@ -348,7 +349,7 @@ func (d *restoreData) fill(r *restore.Result) {
 	d.Files = &restoreFiles{Restored: r.Files, Kept: r.Kept, Skipped: r.Skipped, Failed: r.Failed, Dirs: r.Dirs, Others: r.Links + r.Symlinks + r.Specials}
 	d.BytesWritten = r.Bytes
 	d.damaged = r.ByKind[restore.Missing] + r.ByKind[restore.Differs] + r.ByKind[restore.BadEntry]
-	d.Verify.Files, d.Verify.Bytes = r.VerifiedFiles, r.VerifiedBytes
+	d.Verify.Files, d.Verify.Bytes, d.Verify.Differences = r.VerifiedFiles, r.VerifiedBytes, r.ByKind[restore.Differs]
 	d.NotSet, d.Dropped = notSetOf(r.NotSet), notSetOf(r.Dropped)
 	for _, p := range r.Problems {
 		d.Problems = append(d.Problems, namedItem{Item: p.Path, Message: p.What.String() + ": " + p.Err.Error()})
@@ -418,7 +419,7 @@ func (d *restoreData) text(p *page) {
 	p.line("  into        %s", d.Target)
 	p.line("  restored    %d files (%s), %d directories, %d others; %d kept, %d failed", d.Files.Restored, p.size(d.BytesWritten), d.Files.Dirs, d.Files.Others, d.Files.Kept, d.Files.Failed)
 	p.line("  data loss   %s", formatDuration(time.Duration(d.DataLossMS)*time.Millisecond))
-	p.line("  verified    %s: %d files, %s read back, 0 differences", d.Verify.Level, d.Verify.Files, p.size(d.Verify.Bytes))
+	p.line("  verified    %s: %d files, %s read back, %d differences", d.Verify.Level, d.Verify.Files, p.size(d.Verify.Bytes), d.Verify.Differences)
 	if !d.Flushed {
 		p.line("  flushing    the system writes it to disk in the background; --sync waits for that")
 	}
