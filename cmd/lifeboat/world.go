@@ -32,8 +32,11 @@ func (a *app) configPath() (string, error) {
 			return "", &Fail{Code: ConfigInvalid, Message: fmt.Sprintf("look for the configuration: %v", err), Hint: "name it with --config FILE", Err: err}
 		}
 	}
-	return "", &Fail{Code: ConfigInvalid, Message: "no configuration file: looked for " + strings.Join(places, " and "),
-		Hint: "name it with --config FILE, or open a repository with --repo URL --identity-file KIT"}
+	hint := "name it with --config FILE, or open a repository with --repo URL --identity-file KIT"
+	if a.coldStart() {
+		hint = "this command needs to know the workloads, which --repo does not tell: name a configuration with --config FILE instead"
+	}
+	return "", &Fail{Code: ConfigInvalid, Message: "no configuration file: looked for " + strings.Join(places, " and "), Hint: hint}
 }
 
 func (a *app) configPlaces() []string {
