@@ -57,7 +57,7 @@ func (w *world) closed(t *testing.T, id string) (packs int) {
 		t.Fatal(err)
 	}
 	at := slices.IndexFunc(all, func(s repo.Snapshot) bool { return s.Summary.ID == id })
-	keys, err := r.Closure(ctx, all[at].AnyIntent())
+	keys, err := r.Packs(ctx, &all[at], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

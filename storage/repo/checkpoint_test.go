@@ -67,7 +67,7 @@ func TestCheckpointStandsForWhatWentBefore(t *testing.T) {
 		if _, err := r.Manifest(ctx, s.Summary.ID); err != nil {
 			t.Error(err)
 		}
-		if _, err := r.Closure(ctx, s.AnyIntent()); err != nil {
+		if _, err := r.Packs(ctx, &s, nil); err != nil {
 			t.Error(err)
 		}
 	}

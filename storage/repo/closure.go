@@ -65,12 +65,3 @@ func (r *Repo) ReachablePacks(ctx context.Context) (map[string]bool, error) {
 	}
 	return packs, nil
 }
-
-// AnyIntent is an intent that names the snapshot and its packs: that of the writer
-// that took it if it is known, or the best of those by which regions show it.
-func (s *Snapshot) AnyIntent() journal.Ref {
-	if s.own != (journal.Ref{}) {
-		return s.own
-	}
-	return s.Best()
-}

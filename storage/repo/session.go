@@ -454,30 +454,55 @@ func (s *Session) ClosureOf(ctx context.Context, snapshot string) (keys []string
 	if sh == nil {
 		return nil, intent, false, fmt.Errorf("snapshot %.8s: %w", snapshot, ErrNoSnapshot)
 	}
-	active := s.active()
-	for _, c := range active {
+	told, err := s.believed(sh)
+	if err != nil {
+		return nil, intent, false, err
+	}
+	found := false
+	for _, ref := range told {
+		packs, cerr := s.r.Closure(ctx, ref)
+		if ctx.Err() != nil {
+			return nil, intent, false, ctx.Err()
+		}
+		if cerr != nil {
+			err = cerr
+			continue
+		}
+		if !found || len(packs) < len(keys) {
+			found, keys, intent = true, packs, ref
+		}
+	}
+	if !found {
+		return nil, intent, false, err
+	}
+	base = true
+	for _, c := range s.active() {
+		base = base && sh.Intents[c.Nonce] == intent
+	}
+	return keys, intent, base, nil
+}
+
+// believed lists, each once, the intents that may say what a snapshot reaches: those by
+// which the claimed regions show it, or else one of our own. There is at least one.
+func (s *Session) believed(sh *journal.Shown) (told []journal.Ref, err error) {
+	for _, c := range s.active() {
 		ref, ok := sh.Intents[c.Nonce]
 		if !ok {
-			return nil, intent, false, fmt.Errorf("snapshot %.8s: region %s: %w", snapshot, c.Name, ErrNoSnapshot)
+			return nil, fmt.Errorf("snapshot %.8s: region %s: %w", sh.ID, c.Name, ErrNoSnapshot)
 		}
-		if s.mayReuse[hex16(ref.Writer)] {
-			intent = ref
+		if s.mayReuse[hex16(ref.Writer)] && !slices.Contains(told, ref) {
+			told = append(told, ref)
 		}
 	}
 	for _, w := range s.r.trust.Writers {
-		if own, ok := view.Authored(w.ID, snapshot); intent == (journal.Ref{}) && ok && s.mayReuse[hex16(w.ID)] {
-			intent = own
+		if own, ok := s.r.View().Authored(w.ID, sh.ID); len(told) == 0 && ok && s.mayReuse[hex16(w.ID)] {
+			told = append(told, own)
 		}
 	}
-	if intent == (journal.Ref{}) {
-		return nil, intent, false, fmt.Errorf("snapshot %.8s: only other writers say what it reaches: %w", snapshot, ErrNoSnapshot)
+	if len(told) == 0 {
+		return nil, fmt.Errorf("snapshot %.8s: only other writers say what it reaches: %w", sh.ID, ErrNoSnapshot)
 	}
-	base = true
-	for _, c := range active {
-		base = base && sh.Intents[c.Nonce] == intent
-	}
-	keys, err = s.r.Closure(ctx, intent)
-	return keys, intent, base, err
+	return told, nil
 }
 
 // Depth counts the intents that a pack set built on ref would be resolved from.
