@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,24 @@ func TestUnreadable(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(to, "closed\nfile")); err == nil {
 		t.Errorf("an unreadable file came back as %d bytes, and looks like a good one", len(b))
+	}
+	// Also when only a folder of the selection could not be listed, or there is not even an entry.
+	for i, flags := range [][]string{{"--path", s.source("locked")}, {"--exclude", "closed*"}} {
+		out := s.Path("kit/part" + strconv.Itoa(i))
+		code, stdout, stderr := asPlainUser(t, s, append([]string{"restore", "files", "--to", out, "--identity-file", s.Kit}, flags...)...)
+		if code != 3 || !strings.Contains(stderr, `"locked": unreadable at the source`) {
+			t.Errorf("restore %q: exit %d: %s %s", flags, code, stdout, stderr)
+		}
+	}
+	for _, name := range []string{"closed\nfile", "locked"} {
+		if err := os.Chmod(s.source(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain(3, "backup", "files")
+	code, stdout, stderr := asPlainUser(t, s, "restore", "files", "--to", s.Path("kit/absent"), "--identity-file", s.Kit)
+	if code != 3 || !strings.Contains(stderr, "the snapshot lacks 1 items of its source") {
+		t.Errorf("restore of a snapshot without an entry of what it lacks: exit %d: %s %s", code, stdout, stderr)
 	}
 	for name, mode := range map[string]os.FileMode{"closed\nfile": 0o644, "locked": 0o755, "listed": 0o755} {
 		if err := os.Chmod(s.source(name), mode); err != nil {

@@ -148,6 +148,8 @@ type fileWalk struct {
 	lostSet bool
 }
 
+var errUnlisted = errors.New("what was in it could not be listed when the snapshot was taken")
+
 var errLost = errors.New("its directory could not be made")
 
 func (w *fileWalk) entry(e *catalog.Entry) error {
@@ -165,6 +167,9 @@ func (w *fileWalk) entry(e *catalog.Entry) error {
 			r.tally.problem(string(rel), Failed, errLost)
 		}
 		return nil
+	}
+	if c == take && e.Type == catalog.Dir && e.Flags&catalog.Unreadable != 0 {
+		r.tally.problem(string(rel), Unreadable, errUnlisted) // it is made, and what was in it is not there
 	}
 	if err := w.stack.enter(rel, e.Type == catalog.Dir, nil); err != nil || c == lead {
 		return err

@@ -26,7 +26,8 @@ type Plan struct {
 	Bytes    int64 // sizes of the files, holes included, hard links counted once
 	Space    int64 // bytes needed on the target's file system, holes left out
 
-	Unreadable int64 // files whose contents the snapshot does not have
+	Unreadable int64 // files, directories and symlinks whose contents the snapshot does not have
+	Changed    int64 // files that changed while they were read: parts of several states
 	Bad        int64 // entries that will be refused
 
 	Free       int64 // bytes free for this user; -1 if unknown
@@ -96,6 +97,12 @@ func (p *Plan) count(ctx context.Context, entries Entries, sel *selector, missin
 }
 
 func (p *Plan) add(e *catalog.Entry, block int64) {
+	if e.Flags&catalog.Changed != 0 {
+		p.Changed++
+	}
+	if e.Flags&catalog.Unreadable != 0 {
+		p.Unreadable++
+	}
 	switch e.Type {
 	case catalog.Dir:
 		p.Dirs++
@@ -115,7 +122,6 @@ func (p *Plan) add(e *catalog.Entry, block int64) {
 func (p *Plan) addFile(e *catalog.Entry, block int64) {
 	p.Files++
 	if e.Flags&catalog.Unreadable != 0 {
-		p.Unreadable++
 		return
 	}
 	lay, err := checkFile(e)
@@ -176,7 +182,10 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 		line("not selected", "%d entries", p.Skipped)
 	}
 	if p.Unreadable > 0 {
-		line("unreadable", "%d files could not be read when the snapshot was taken", p.Unreadable)
+		line("unreadable", "! %d entries could not be read when the snapshot was taken", p.Unreadable)
+	}
+	if p.Changed > 0 {
+		line("torn", "! %d files changed while they were read: each may be parts of several states", p.Changed)
 	}
 	if p.Bad > 0 {
 		line("refused", "%d entries are wrong or would land outside", p.Bad)

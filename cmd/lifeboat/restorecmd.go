@@ -94,8 +94,10 @@ type restoreData struct {
 	Flushed      bool             `json:"flushed"` // to disk; else the system does it in the background
 	Verify       restoreVerify    `json:"verify"`
 	Skipped      bool             `json:"skipped,omitempty"` // --if-absent and there was data
+	Absent       int64            `json:"absent"`            // items that the snapshot has not even a name of, or that are not selected
 	plan         *restore.Plan
 	damaged      int64
+	whole        bool
 }
 
 type restorePlan struct {
@@ -108,6 +110,7 @@ type restorePlan struct {
 	FreeBytes  int64  `json:"free_bytes"`
 	FetchBytes uint64 `json:"fetch_bytes"`
 	Unreadable int64  `json:"unreadable"`
+	Torn       int64  `json:"torn"`
 }
 
 type restoreFiles struct {
@@ -177,6 +180,13 @@ func (a *app) restoreTree(ctx context.Context, t *tree, opts restore.Options, f 
 		return d, false, explainRestore(err)
 	}
 	d.setPlan(plan, t)
+	if d.Absent = int64(t.manifest.Stats.Unreadable) - plan.Unreadable; d.Absent > 0 {
+		a.warn("incomplete", fmt.Sprintf("%d items of %s that are not restored could not be read when the snapshot was taken", d.Absent, d.Workload))
+	}
+	if plan.Changed > 0 {
+		a.warn("torn", fmt.Sprintf("%d files changed while they were read for the snapshot: each may be parts of several states", plan.Changed))
+	}
+	d.whole = len(f.paths)+len(f.excludes) == 0
 	if a.opt.DryRun {
 		return d, false, nil
 	}
@@ -311,7 +321,7 @@ func explainRestore(err error) error {
 func (d *restoreData) setPlan(p *restore.Plan, t *tree) {
 	d.plan = p
 	d.Plan = restorePlan{Files: p.Files, Dirs: p.Dirs, Symlinks: p.Symlinks, Specials: p.Fifos + p.Devices, Bytes: p.Bytes, SpaceBytes: p.Space, FreeBytes: p.Free,
-		FetchBytes: t.snap.FetchBytes, Unreadable: p.Unreadable}
+		FetchBytes: t.snap.FetchBytes, Unreadable: p.Unreadable, Torn: p.Changed}
 	d.Target = p.Target
 }
 
@@ -397,6 +407,8 @@ func (d *restoreData) verdict(strict bool) error {
 		return &Fail{Code: VerifyFailed, Message: fmt.Sprintf("the contents of %d files are missing or damaged", d.damaged), Hint: "they are named above; look for good copies with: lifeboat check --read-data=all"}
 	case d.Files.Failed > 0:
 		return &Fail{Code: Partial, Message: fmt.Sprintf("%d entries were not restored", d.Files.Failed), Hint: "they are named above"}
+	case d.whole && d.Absent > 0:
+		return &Fail{Code: Partial, Message: fmt.Sprintf("the snapshot lacks %d items of its source, which could not be read when it was taken", d.Absent), Hint: "all that it holds is restored; see what it lacks with: lifeboat drill run --workload " + d.Workload}
 	case strict && d.NotSet != nil:
 		return &Fail{Code: Partial, Message: fmt.Sprintf("%d attributes could not be set", d.NotSet.total()), Hint: "run it as root, or leave out --strict"}
 	}
