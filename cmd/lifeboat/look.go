@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -213,16 +214,12 @@ func (a *app) cat(ctx context.Context, t *tree, ref reference, out string, force
 	if e.Flags&catalog.Unreadable != 0 {
 		return nil, false, &Fail{Code: Partial, Message: fmt.Sprintf("%s could not be read when the snapshot was taken", quotePath("/"+ref.Path)), Hint: "try an older snapshot: lifeboat find"}
 	}
+	if e.Flags&catalog.Changed != 0 {
+		a.warn("torn", quotePath("/"+ref.Path)+" changed while it was read for the snapshot: it may be parts of several states")
+	}
 	if out != "" {
-		f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return nil, false, &Fail{Code: TargetRefused, Message: err.Error(), Hint: "choose a file that does not exist", Err: err}
-		}
-		n, err := t.write(ctx, e.Clone(), f)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		return map[string]any{"path": "/" + ref.Path, "out": out, "bytes": n}, true, err
+		n, err := t.writeNew(ctx, e.Clone(), out)
+		return map[string]any{"path": "/" + ref.Path, "out": out, "bytes": n}, err == nil, err
 	}
 	if a.isTTY(a.stdout) && !force && e.Size > 0 {
 		return nil, false, &Fail{Code: Usage, Message: "the file may hold binary data, which a terminal cannot show", Hint: "use --out FILE, a pipe, or --force"}
@@ -233,6 +230,20 @@ func (a *app) cat(ctx context.Context, t *tree, ref reference, out string, force
 	}
 	_, err = t.write(ctx, e.Clone(), w)
 	return nil, false, err
+}
+
+// writeNew makes a file of its own. One that did not get all is removed: under the
+// name that was asked for, it would look whole.
+func (t *tree) writeNew(ctx context.Context, e *catalog.Entry, out string) (int64, error) {
+	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, &Fail{Code: TargetRefused, Message: err.Error(), Hint: "choose a file that does not exist", Err: err}
+	}
+	n, err := t.write(ctx, e, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return n, errors.Join(err, os.Remove(out))
+	}
+	return n, nil
 }
 
 // write streams a file's contents in order, holes as zeros.
