@@ -195,7 +195,8 @@ func TestYAMLTakesEveryCharacter(t *testing.T) {
 	}
 }
 
-// TestRestoreTellsDifferences: damage that was read back is in the summary.
+// TestRestoreTellsDifferences: damage that was read back is in the summary, and
+// one that was stopped does not say that it has restored the workload.
 func TestRestoreTellsDifferences(t *testing.T) {
 	w := &world{}
 	w.run("version")
@@ -204,7 +205,12 @@ func TestRestoreTellsDifferences(t *testing.T) {
 	var d restoreData
 	d.fill(&r)
 	p := w.app.page(&bytes.Buffer{})
-	if d.text(p); !strings.Contains(p.b.String(), " 2 differences\n") {
+	if d.text(p); !strings.Contains(p.b.String(), " 2 differences\n") || !strings.HasPrefix(p.b.String(), "Restored ") {
+		t.Error(p.b.String())
+	}
+	p.b.Reset()
+	d.stopped = true
+	if d.text(p); !strings.HasPrefix(p.b.String(), "Stopped ") {
 		t.Error(p.b.String())
 	}
 }

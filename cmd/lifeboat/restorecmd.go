@@ -98,6 +98,7 @@ type restoreData struct {
 	plan         *restore.Plan
 	damaged      int64
 	whole        bool
+	stopped      bool
 }
 
 type restorePlan struct {
@@ -200,6 +201,7 @@ func (a *app) restoreTree(ctx context.Context, t *tree, opts restore.Options, f 
 	d.RTO.MeasuredMS = milliseconds(a.now().Sub(began))
 	a.judgeRTO(d)
 	if err != nil {
+		d.stopped = true
 		return d, res != nil && res.Files > 0, explainRestore(err)
 	}
 	d.Flushed = f.sync
@@ -427,7 +429,11 @@ func (d *restoreData) text(p *page) {
 		}
 		return
 	}
-	p.line("Restored %s to %s in %s.", d.Workload, formatInstant(d.AchievedAt, p.now, p.zone), formatDuration(time.Duration(d.RTO.MeasuredMS)*time.Millisecond))
+	done := "Restored"
+	if d.stopped {
+		done = "Stopped before the end of restoring"
+	}
+	p.line("%s %s to %s in %s.", done, d.Workload, formatInstant(d.AchievedAt, p.now, p.zone), formatDuration(time.Duration(d.RTO.MeasuredMS)*time.Millisecond))
 	p.line("  into        %s", d.Target)
 	p.line("  restored    %d files (%s), %d directories, %d others; %d kept, %d failed", d.Files.Restored, p.size(d.BytesWritten), d.Files.Dirs, d.Files.Others, d.Files.Kept, d.Files.Failed)
 	p.line("  data loss   %s", formatDuration(time.Duration(d.DataLossMS)*time.Millisecond))
