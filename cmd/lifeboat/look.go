@@ -39,7 +39,7 @@ func entryOf(e *catalog.Entry) entryRecord {
 	r := entryRecord{Path: "/" + string(e.Path), Type: typeName(e.Type), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID, User: e.User, Group: e.Group,
 		Size: e.Size, MTime: time.Unix(0, e.MTime).UTC(), Target: string(e.Target)}
 	if !utf8.Valid(e.Path) {
-		r.RawPath = slices.Clone(e.Path)
+		r.RawPath = append([]byte("/"), e.Path...)
 		r.Path = "/" + strings.ToValidUTF8(string(e.Path), "\uFFFD")
 	}
 	for _, f := range []struct {
@@ -93,7 +93,7 @@ func (a *app) ls(ctx context.Context, t *tree, ref reference, long, recursive bo
 	}
 	cols := []column{{title: "PATH"}}
 	if long {
-		cols = []column{{title: "MODE"}, {title: "OWNER"}, {title: "SIZE", right: true}, {title: "TIME"}, {title: "PATH"}}
+		cols = []column{{title: "MODE", width: 10}, {title: "OWNER", width: 13}, {title: "SIZE", width: 10, right: true}, {title: "TIME", width: 19}, {title: "PATH"}}
 	}
 	out := a.records("entries", cols...)
 	p := a.page(a.stdout)

@@ -80,7 +80,12 @@ func (a *app) snapshots(ctx context.Context, names []string, f snapshotsFlags) (
 		}
 	}
 	list = lastOf(list, f.last)
-	out := a.records("snapshots", column{title: "ID"}, column{title: "WORKLOAD"}, column{title: "TIME"}, column{title: "AGE"}, column{title: "SIZE", right: true}, column{title: "NEW", right: true}, column{title: "REGIONS"}, column{title: "VERIFIED"})
+	name, places := 8, 7 // at least the titles
+	for _, s := range list {
+		name, places = max(name, len(s.Workload)), max(places, len(strings.Join(s.Regions, " ")))
+	}
+	out := a.records("snapshots", column{title: "ID", width: 8}, column{title: "WORKLOAD", width: name}, column{title: "TIME", width: 19}, column{title: "AGE", width: 6},
+		column{title: "SIZE", width: 9, right: true}, column{title: "NEW", width: 9, right: true}, column{title: "REGIONS", width: places}, column{title: "VERIFIED"})
 	p := a.page(a.stdout)
 	for _, s := range list {
 		err := out.add(s, s.ID, s.ID[:8], s.Workload, p.time(s.RecoveryPoint), p.ago(s.RecoveryPoint), p.size(int64(s.SizeBytes)), p.size(int64(s.NewBytes)), strings.Join(s.Regions, " "), s.verifiedText(p))
