@@ -354,7 +354,7 @@ func (c checker) besideRegions(v *Volume, clean, path string) {
 		case within(clean, where.folder):
 			c.problem(path, CodeConflict, "%s lies inside region %q: a region cannot be a source", path, r.Name)
 		case within(where.folder, clean) && !v.Excludes(where.folder):
-			c.warn(path, "%s contains region %q, which would back itself up; exclude %s", path, r.Name, where.folder)
+			c.warn(path, "%s contains region %q, which is left out of the backup; exclude %s to say that this is meant", path, r.Name, where.folder)
 		}
 	}
 }

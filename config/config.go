@@ -125,7 +125,7 @@ type Workload struct {
 // Volume is a set of directory trees.
 type Volume struct {
 	Paths            []string `json:"paths" form:"abspath" jsonschema:"required" doc:"absolute paths"`
-	Exclude          []string `json:"exclude,omitempty" form:"glob" doc:"globs; without a slash they match base names"`
+	Exclude          []string `json:"exclude,omitempty" form:"exclude" doc:"globs; without a slash they match base names"`
 	ExcludeIfPresent []string `json:"exclude_if_present,omitempty" form:"basename" doc:"skip folders that hold a file of this name"`
 	ExcludeCaches    bool     `json:"exclude_caches" doc:"skip folders with a CACHEDIR.TAG; default true"`
 	OneFileSystem    bool     `json:"one_file_system,omitempty" doc:"do not descend into other file systems"`

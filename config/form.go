@@ -107,6 +107,11 @@ func checkForm(form, text string) error {
 		}
 	case "glob":
 		return checkGlob(text)
+	case "exclude":
+		if strings.Trim(text, "*/") == "" && text != "" {
+			return fmt.Errorf("must not match everything, got %q", shorten(text))
+		}
+		return checkGlob(text)
 	case "env":
 		if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`).MatchString(text) {
 			return errors.New("must be the name of an environment variable")
@@ -152,10 +157,10 @@ func checkEndpoint(text string) error {
 // checkGlob refuses what a backup would refuse, so that it is found before.
 func checkGlob(text string) error {
 	switch body := strings.TrimRight(text, "/"); {
-	case text == "" || !doublestar.ValidatePattern(body):
+	case body == "" || !doublestar.ValidatePattern(body):
 		return fmt.Errorf("must be a glob such as *.tmp or **/cache/**, got %q", shorten(text))
-	case body == "" || body == "**" || body == "/**":
-		return fmt.Errorf("must not match everything, got %q", shorten(text))
+	case slices.ContainsFunc(strings.Split(body, "/"), func(part string) bool { return part == "." || part == ".." }):
+		return fmt.Errorf("must not go by . or .., which no path has in it, got %q", shorten(text))
 	case body[0] == '!':
 		return fmt.Errorf(`cannot include again what another glob leaves out: negation is not supported; write \! for a name that begins with one, got %q`, shorten(text))
 	}

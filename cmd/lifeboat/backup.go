@@ -267,18 +267,37 @@ func (b *backupRun) options(ctx context.Context, w *config.Workload, verify pack
 }
 
 // ownPlaces are regions, state and cache that lie inside the source: a repository
-// must not be backed up into itself.
+// must not be backed up into itself. A place counts by what it is called and by
+// where it is: the source may be reached, or the place configured, by a symlink.
 func (b *backupRun) ownPlaces(paths []string) []string {
 	var out []string
 	for _, place := range b.a.refusedTargets(b.set) {
 		for _, p := range paths {
-			rel, err := filepath.Rel(p, place)
-			if err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, "../") {
-				out = append(out, globEscape(place))
+			for _, rel := range []string{below(p, place), below(resolved(p), resolved(place))} {
+				if glob := globEscape(filepath.Join(p, rel)); rel != "" && !slices.Contains(out, glob) {
+					out = append(out, glob)
+				}
 			}
 		}
 	}
 	return out
+}
+
+// below is the way from a folder to what lies in it; "" if that does not.
+func below(folder, path string) string {
+	rel, err := filepath.Rel(folder, path)
+	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
+		return ""
+	}
+	return rel
+}
+
+// resolved follows symlinks as far as there is something.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
 
 func volumeOptions(v *config.Volume) volume.Options {
