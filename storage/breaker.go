@@ -24,6 +24,16 @@ type Breaker struct {
 // cancelled call says nothing about the region: neither counts.
 func WithBreaker(s Store, n int) *Breaker { return &Breaker{inner: s, most: max(n, 1)} }
 
+// Guesses is the store for requests of which nobody knows yet whether they are
+// needed. Many of them go out at the same moment, so that their failures would
+// trip the breaker at once, for one reason: they do not count.
+func Guesses(s Store) Store {
+	if b, ok := s.(*Breaker); ok && b.Tripped() == nil {
+		return b.inner
+	}
+	return s
+}
+
 // Reset lets calls through again.
 func (b *Breaker) Reset() {
 	b.mu.Lock()

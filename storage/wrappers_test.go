@@ -520,3 +520,22 @@ func TestBreakerKeepsCause(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Guesses that fail do not count; a breaker that is open lets no guess through.
+func TestBreakerGuesses(t *testing.T) {
+	faulty := storetest.Faulty(storetest.Memory())
+	faulty.On(storetest.Put, "").Fail(storage.ErrNoBucket)
+	b := storage.WithBreaker(faulty, 2)
+	for range 3 {
+		if err := put(t, storage.Guesses(b), "k"); !errors.Is(err, storage.ErrNoBucket) || errors.Is(err, storage.ErrUnreachable) {
+			t.Errorf("a guess: %v", err)
+		}
+	}
+	if b.Tripped() != nil {
+		t.Error("guesses tripped it")
+	}
+	_, _ = put(t, b, "k"), put(t, b, "k")
+	if err := put(t, storage.Guesses(b), "k"); !errors.Is(err, storage.ErrUnreachable) {
+		t.Errorf("a guess when it is open: %v", err)
+	}
+}

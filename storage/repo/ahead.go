@@ -81,7 +81,7 @@ func (f *foresight) watch(ctx context.Context, region Region) storage.Store {
 		a.early[q] = ans
 		f.wg.Go(func() {
 			defer close(ans.done)
-			ans.ask(ctx, a.Store, q)
+			ans.ask(ctx, storage.Guesses(a.Store), q)
 		})
 	}
 	return a

@@ -298,6 +298,15 @@ func (l *loader) fetch(ctx context.Context, key string, size int64) (*journal.Si
 
 // object reads a whole hash-named object of one region, through the cache.
 func (r *Repo) object(ctx context.Context, p *Place, key string, limit int64) ([]byte, error) {
+	data, err := r.objectAt(ctx, p, key, limit)
+	if err != nil {
+		return nil, fmt.Errorf("region %s: %w", p.Name, err)
+	}
+	return data, nil
+}
+
+// objectAt is object for a caller who names the region in its errors itself.
+func (r *Repo) objectAt(ctx context.Context, p *Place, key string, limit int64) ([]byte, error) {
 	hash, ok := storage.HashOf(key)
 	if ok {
 		if data, hit := r.cache.get(hash); hit {
@@ -306,7 +315,7 @@ func (r *Repo) object(ctx context.Context, p *Place, key string, limit int64) ([
 	}
 	data, _, err := storage.ReadVerified(ctx, p.Store, key, limit)
 	if err != nil {
-		return nil, fmt.Errorf("region %s: %w", p.Name, err)
+		return nil, err
 	}
 	r.opt.Events.fetched(p.Name, int64(len(data)))
 	r.cache.put(hash, data)

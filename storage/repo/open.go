@@ -283,7 +283,7 @@ func (r *Repo) readTrust(ctx context.Context, p *Place) ([][]byte, error) {
 		if _, ok := storage.HashOf(infos[i].Key); !ok {
 			continue
 		}
-		doc, err := r.object(ctx, p, infos[i].Key, journal.TrustMax)
+		doc, err := r.objectAt(ctx, p, infos[i].Key, journal.TrustMax)
 		if err != nil {
 			last = err
 			continue
