@@ -98,20 +98,20 @@ const (
 	workersDefault = 8
 	workersMax     = 64
 
-	handlesMax      = 256       // descriptors of directories and unfinished files kept open
-	windowsInFlight = 4         // windows being fetched at once
-	windowChunksMax = 4096      // chunks in a window
-	windowFilesMax  = 4096      // files in a window
-	windowBytesMax  = 256 << 20 // bytes of contents in a window
-	windowMetaMax   = 8 << 20   // bytes of names and attributes in a window
-	chunkMax        = 4 << 20   // bytes of a chunk
-	idPagesAtOnce   = 16        // pages of chunk ids read at once, 64 KiB each
-	readRoundsMax   = 3         // reads of one window without an error before what is missing is given up
-	readErrorsMax   = 1 << 16   // failed reads, narrowing down to bad chunks, before the run ends
-	sampleOneIn     = 16        // files, with VerifySample
-	problemsMax     = 1000      // problems kept by name; all are counted
-	namesMax        = 1000      // names kept of what could not be set
-	dirAttrBytesMax = 64 << 20  // bytes of attributes kept for the directories that are being left
+	handlesMax      = 256      // descriptors of directories and unfinished files kept open
+	windowsInFlight = 4        // windows being fetched at once
+	windowChunksMax = 4096     // chunks in a window
+	windowFilesMax  = 4096     // files in a window
+	windowBytesMax  = 1 << 30  // bytes of contents in a window: files that were stored at the same time lie between each other
+	windowMetaMax   = 8 << 20  // bytes of names and attributes in a window
+	chunkMax        = 4 << 20  // bytes of a chunk
+	idPagesAtOnce   = 16       // pages of chunk ids read at once, 64 KiB each
+	readRoundsMax   = 3        // reads of one window without an error before what is missing is given up
+	readErrorsMax   = 1 << 16  // failed reads, narrowing down to bad chunks, before the run ends
+	sampleOneIn     = 16       // files, with VerifySample
+	problemsMax     = 1000     // problems kept by name; all are counted
+	namesMax        = 1000     // names kept of what could not be set
+	dirAttrBytesMax = 64 << 20 // bytes of attributes kept for the directories that are being left
 )
 
 // Errors of a plan or a run, wrapped with what was being done.

@@ -20,7 +20,7 @@ import (
 // Limits of reading.
 const (
 	fetchersMax = 6         // ranges fetched and decoded at once
-	rangeMax    = 4 << 20   // bytes of one range request
+	rangeMax    = 8 << 20   // bytes of one range request: with less, distance decides how fast it is
 	gapMax      = 256 << 10 // unwanted bytes between two frames that are fetched along
 )
 
