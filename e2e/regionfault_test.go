@@ -14,7 +14,7 @@ import (
 // byte of an answer 30 s; one that has failed is not asked again in the same run.
 const (
 	deadMost = 60 * time.Second
-	slowMost = 120 * time.Second // the policy for a region that others wait for is 60 s
+	slowMost = 150 * time.Second // 20 s while opening, 60 s for the steps, and what the packs take
 	giveUp   = 20 * time.Second  // after these, so that a failure does not cost an hour
 )
 

@@ -87,7 +87,7 @@ func (s *Session) publish(ctx context.Context, intent *journal.Signed, ids []str
 		return nil, fmt.Errorf("commit: no region is left: %w", s.lost())
 	}
 	seen := s.placeIntent(ctx, intent, objects)
-	s.each(ctx, func(ctx context.Context, c *claim) error { return s.lookAgain(ctx, c, intent, objects) })
+	s.step(ctx, func(ctx context.Context, c *claim) error { return s.lookAgain(ctx, c, intent, objects) })
 	acked, err := s.acknowledge(ctx, intent, seen)
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func sortedKeys(set map[string]bool) []string {
 // an intent alone shows nothing.
 func (s *Session) placeIntent(ctx context.Context, intent *journal.Signed, objects []object) map[string]time.Time {
 	seen := map[string]time.Time{}
-	s.each(ctx, func(ctx context.Context, c *claim) error {
+	s.step(ctx, func(ctx context.Context, c *claim) error {
 		puts := []func(context.Context) error{func(ctx context.Context) error { return s.place(ctx, c, intent) }}
 		for _, o := range objects {
 			puts = append(puts, func(ctx context.Context) error { return s.putObject(ctx, c, o) })
@@ -345,7 +345,7 @@ func (s *Session) acknowledge(ctx context.Context, intent *journal.Signed, seen 
 		}
 	}
 	acked := map[string]bool{}
-	s.each(ctx, func(ctx context.Context, c *claim) error {
+	s.step(ctx, func(ctx context.Context, c *claim) error {
 		if err := s.place(ctx, c, ack); err != nil {
 			return err
 		}
@@ -406,6 +406,9 @@ func (s *Session) remember(intent *journal.Signed, acked map[string]bool, seen m
 		s.r.view.Add(nonce, ack)
 	}
 	s.newKeys = nil
+	for _, c := range s.claims {
+		c.kept = 0
+	}
 }
 
 // Report puts a statement of another type than the commit's, with a sealed body.
@@ -425,7 +428,7 @@ func (s *Session) Report(ctx context.Context, t journal.Type, report []byte) (*j
 	if err != nil {
 		return nil, err
 	}
-	s.each(ctx, func(ctx context.Context, c *claim) error { return s.say(ctx, c, signed) })
+	s.step(ctx, func(ctx context.Context, c *claim) error { return s.say(ctx, c, signed) })
 	s.r.mu.Lock()
 	for _, c := range s.active() {
 		s.r.view.Add(c.Nonce, signed)
@@ -461,7 +464,7 @@ func (s *Session) end(ctx context.Context, aborted bool) error {
 		return err
 	}
 	told := 0
-	s.each(ctx, func(ctx context.Context, c *claim) error {
+	s.step(ctx, func(ctx context.Context, c *claim) error {
 		if err := s.sayEnd(ctx, c, st); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -45,7 +46,12 @@ func (r *Repo) Reload(ctx context.Context) error {
 			usable = append(usable, p)
 		}
 	}
-	errs := together(ctx, len(usable), stragglerGrace, func(ctx context.Context, i int) error { return r.loadRegion(ctx, r.newLoader(usable[i], known, add)) })
+	grace := make([]time.Duration, len(usable))
+	for i, p := range usable {
+		grace[i] = stragglerGrace - p.kept
+		p.kept = 0
+	}
+	errs := together(ctx, grace, func(ctx context.Context, i int) error { return r.loadRegion(ctx, r.newLoader(usable[i], known, add)) })
 	for i, err := range errs {
 		if err != nil {
 			usable[i].Err = fmt.Errorf("region %s: %w", usable[i].Name, err)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -110,8 +111,9 @@ type Repo struct {
 // Place is one configured region as it was found.
 type Place struct {
 	Region
-	Nonce   string // current incarnation, when the region is a member
-	Err     error  // why the region is not used, or nil
+	Nonce   string        // current incarnation, when the region is a member
+	Err     error         // why the region is not used, or nil
+	kept    time.Duration // how long it kept the others waiting on first contact
 	problem []error
 }
 
@@ -221,9 +223,10 @@ func (r *Repo) connect(ctx context.Context, early *foresight) []*connection {
 		found[i] = &connection{place: &Place{Region: region}}
 		r.regions = append(r.regions, found[i].place)
 	}
-	errs := together(ctx, len(found), stragglerGrace, func(ctx context.Context, i int) error { return r.meet(ctx, found[i]) })
+	grace := slices.Repeat([]time.Duration{stragglerGrace}, len(found))
+	errs := together(ctx, grace, func(ctx context.Context, i int) error { return r.meet(ctx, found[i]) })
 	for i, err := range errs {
-		found[i].place.Err = err
+		found[i].place.Err, found[i].place.kept = err, stragglerGrace-grace[i]
 	}
 	return found
 }

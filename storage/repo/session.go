@@ -44,7 +44,8 @@ type SessionOptions struct {
 	// Buffers is the number of pack buffers (pack.PackTarget each) in use at once; 0 means 5.
 	Buffers int
 	// SlowRegion is how long a run waits for one region when all others are done
-	// with what they have; then the region is left out. 0 means 60 s.
+	// with what they have; then the region is left out. Joining, the steps of a commit
+	// and the end count together; while packs are sent, a wait ends when one arrives. 0 means 60 s.
 	SlowRegion time.Duration
 	// Fresh stores everything again: nothing that the regions hold is re-used. It is
 	// how a repository whose packs are damaged everywhere is mended from the source.
@@ -100,7 +101,8 @@ type Session struct {
 // claim is one region that the session works in.
 type claim struct {
 	*Place
-	err error // why it was left out
+	err  error         // why it was left out
+	kept time.Duration // how long it kept the others waiting since the last commit
 }
 
 // Begin opens a session in every usable region that lets itself be joined.
@@ -252,7 +254,7 @@ func (s *Session) join(ctx context.Context) error {
 	if looksUp {
 		wg.Go(func() { s.idx, err = s.r.Index(ctx) })
 	}
-	s.each(ctx, func(ctx context.Context, c *claim) error { return s.joinRegion(ctx, c, open) })
+	s.step(ctx, func(ctx context.Context, c *claim) error { return s.joinRegion(ctx, c, open) })
 	wg.Wait()
 	if len(s.active()) == 0 {
 		return fmt.Errorf("begin session: no region can be joined: %w", s.lost())
@@ -382,14 +384,40 @@ func (s *Session) readBack(ctx context.Context, c *claim, st *journal.Signed) (s
 // those for which it fails, or that all others have waited for too long.
 func (s *Session) each(ctx context.Context, f func(context.Context, *claim) error) {
 	active := s.active()
-	wait := s.opt.SlowRegion
-	if wait <= 0 {
-		wait = slowRegionDefault
+	grace := make([]time.Duration, len(active))
+	for i := range grace {
+		grace[i] = s.patience()
 	}
-	errs := together(ctx, len(active), wait, func(ctx context.Context, i int) error { return f(ctx, active[i]) })
+	s.leaveOut(active, together(ctx, grace, func(ctx context.Context, i int) error { return f(ctx, active[i]) }))
+}
+
+// step is each for the steps that follow one another while nothing else goes on:
+// what a region keeps the others waiting in them counts together.
+func (s *Session) step(ctx context.Context, f func(context.Context, *claim) error) {
+	active := s.active()
+	grace := make([]time.Duration, len(active))
+	for i, c := range active {
+		grace[i] = s.patience() - c.kept
+	}
+	errs := together(ctx, grace, func(ctx context.Context, i int) error { return f(ctx, active[i]) })
+	for i, c := range active {
+		c.kept = s.patience() - grace[i]
+	}
+	s.leaveOut(active, errs)
+}
+
+// patience is how long one region may keep the others waiting.
+func (s *Session) patience() time.Duration {
+	if s.opt.SlowRegion > 0 {
+		return s.opt.SlowRegion
+	}
+	return slowRegionDefault
+}
+
+func (s *Session) leaveOut(claims []*claim, errs []error) {
 	for i, err := range errs {
 		if err != nil {
-			s.drop(active[i], err)
+			s.drop(claims[i], err)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func newUploader(s *Session) *uploader {
 // buffer waits for a free pack buffer. When one region alone holds all of them
 // up for too long, the region is left out.
 func (u *uploader) buffer(ctx context.Context) ([]byte, error) {
-	wait := u.patience()
+	wait := u.s.patience()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -80,14 +80,6 @@ func (u *uploader) buffer(ctx context.Context) ([]byte, error) {
 			timer.Reset(wait)
 		}
 	}
-}
-
-// patience is how long one region may keep the others waiting.
-func (u *uploader) patience() time.Duration {
-	if wait := u.s.opt.SlowRegion; wait > 0 {
-		return wait
-	}
-	return slowRegionDefault
 }
 
 // spare gives a buffer without waiting. With no pack on its way, those that are
@@ -207,7 +199,7 @@ func (u *uploader) count(c *claim, n int) {
 // that alone keeps the others waiting, with no pack arriving anywhere meanwhile,
 // is left out. When ctx ends, what is under way is called off.
 func (u *uploader) drain(ctx context.Context) error {
-	wait := u.patience()
+	wait := u.s.patience()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
