@@ -95,6 +95,29 @@ func (k *killSite) killIn(t *testing.T, h *site, whole time.Duration, args ...st
 	return p.Wait()
 }
 
+// killAtStatement starts the program and kills it within some milliseconds of a
+// statement of its own in one region's journal: open, intent or ack.
+func (k *killSite) killAtStatement(t *testing.T, args ...string) *harness.Result {
+	t.Helper()
+	statements := filepath.Join(k.Regions[k.rng.IntN(2)].Dir, "journal", "*", "*", "*.json")
+	count := func() int {
+		found, err := filepath.Glob(statements)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	which, late := count()+1+k.rng.IntN(3), time.Duration(k.rng.Int64N(int64(20*time.Millisecond)))
+	p := k.Start(args...)
+	for count() < which && !ended(p) {
+		time.Sleep(time.Millisecond)
+	}
+	timer := time.NewTimer(late)
+	<-timer.C
+	p.Kill()
+	return p.Wait()
+}
+
 type listedSnapshot struct {
 	ID string    `json:"id"`
 	At time.Time `json:"recovery_point_at"`
@@ -180,7 +203,8 @@ func (k *killSite) change(t *testing.T, round int) *tree.Picture {
 	return pictureOf(t, k.source())
 }
 
-// TestKillBackup kills backups at any moment. What each region shows afterwards
+// TestKillBackup kills backups at any moment, every other one while it speaks in
+// the journal, which is a short part of a run and the one that counts. What each region shows afterwards
 // is complete, and the next run needs nobody's help.
 func TestKillBackup(t *testing.T) {
 	t.Parallel()
@@ -195,7 +219,12 @@ func TestKillBackup(t *testing.T) {
 	for round := range killRounds(t) {
 		now := k.change(t, round)
 		since := time.Now()
-		r := k.killIn(t, k.site, k.took, "backup", "files", "--json")
+		var r *harness.Result
+		if round%2 == 0 {
+			r = k.killIn(t, k.site, k.took, "backup", "files", "--json")
+		} else {
+			r = k.killAtStatement(t, "backup", "files", "--json")
+		}
 		switch visible := k.look(t, since, now); {
 		case r.Code == 0 && !visible:
 			t.Fatalf("round %d: no region shows what was committed: %v", round, r)
