@@ -25,6 +25,7 @@ type world struct {
 	faults      map[string]*storetest.Fault
 	made        *repo.Created
 	state       *repo.State
+	stateDir    string
 	clock       time.Time
 	source      string
 	firstSource string
@@ -41,7 +42,8 @@ func newWorld(t testing.TB, regions ...string) *world {
 	if w.made, err = repo.Create(t.Context(), repo.CreateOptions{Regions: w.regions(), Classic: true, Now: w.clock}); err != nil {
 		t.Fatal(err)
 	}
-	if w.state, err = repo.SaveState(t.TempDir(), w.made.ID, w.made.Root.Public(), w.made.Writer, nil); err != nil {
+	w.stateDir = t.TempDir()
+	if w.state, err = repo.SaveState(w.stateDir, w.made.ID, w.made.Root.Public(), w.made.Writer, nil); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -189,6 +191,15 @@ func (w *world) copy(t testing.TB) *world {
 	c.t, c.stores, c.faults = t, map[string]*storetest.Mem{}, map[string]*storetest.Fault{}
 	for name, mem := range w.stores {
 		c.stores[name] = mem.Clone()
+	}
+	// The chain of a host whose regions are another copy would have a gap there.
+	c.stateDir = filepath.Join(t.TempDir(), "state")
+	err := os.CopyFS(c.stateDir, os.DirFS(w.stateDir))
+	if err == nil {
+		c.state, err = repo.LoadState(c.stateDir)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return &c
 }
