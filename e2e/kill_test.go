@@ -109,9 +109,12 @@ func (k *killSite) killAtStatement(t *testing.T, args ...string) *harness.Result
 	}
 	which, late := count()+1+k.rng.IntN(3), time.Duration(k.rng.Int64N(int64(20*time.Millisecond)))
 	p := k.Start(args...)
-	for count() < which && !ended(p) {
-		time.Sleep(time.Millisecond)
-	}
+	harness.WaitFor(t, "a statement", func() error {
+		if n := count(); n < which && !ended(p) {
+			return fmt.Errorf("%d of %d", n, which)
+		}
+		return nil
+	})
 	timer := time.NewTimer(late)
 	<-timer.C
 	p.Kill()
