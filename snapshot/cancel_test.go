@@ -172,7 +172,7 @@ func TestRegionsFailInTheMiddle(t *testing.T) {
 			f.On(storetest.Put, "packs/").After(n).Fail(storage.ErrUnreachable)
 		}, 0},
 		{"all puts fail", func(f *storetest.Fault, n int) { f.On(storetest.Put, "").After(3 + n).Fail(storage.ErrNoSpace) }, 0},
-		{"puts of packs hang", func(f *storetest.Fault, n int) { f.On(storetest.Put, "packs/").After(1 + n).Hang() }, 500 * time.Millisecond},
+		{"puts of packs hang", func(f *storetest.Fault, n int) { f.On(storetest.Put, "packs/").After(1 + n).Hang() }, 5 * time.Second}, // or a busy machine makes the others slow, too
 		{"puts are torn", func(f *storetest.Fault, n int) { f.On(storetest.Put, "packs/").After(n).Tear(0.5) }, 0},
 		{"puts of packs are lost", func(f *storetest.Fault, n int) { f.On(storetest.Stat, "packs/").Fail(storage.ErrNotFound) }, 0},
 		{"statements are damaged on their way", func(f *storetest.Fault, n int) {
