@@ -208,10 +208,14 @@ func ParseAmount(text string) (Amount, error) {
 	bad := fmt.Errorf("%q is not an amount such as 3%%, 10GiB or all", shorten(text))
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(share, 64)
-		if err != nil || !(f > 0 && f <= 100) {
+		switch ratio := f / 100; {
+		case err != nil || !(ratio > 0 && ratio <= 1):
 			return Amount{}, bad
+		case ratio == 1: // however it is written
+			return Amount{All: true}, nil
+		default:
+			return Amount{Ratio: ratio}, nil
 		}
-		return Amount{Ratio: f / 100}, nil
 	}
 	n, err := ParseSize(text)
 	if err != nil || n == 0 {

@@ -367,7 +367,7 @@ func TestKilled(t *testing.T) {
 
 // waitFor waits until a directory holds so many names, or a process has ended.
 func waitFor(t *testing.T, cmd *exec.Cmd, dir string, want int) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute) // the race detector, on a busy machine
 	for time.Now().Before(deadline) {
 		n := 0
 		filepath.WalkDir(dir, func(string, os.DirEntry, error) error { n++; return nil })
