@@ -4,7 +4,9 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"unsafe"
 
@@ -162,9 +164,13 @@ func statFD(fd int, s *Stat) error {
 }
 
 // Restat looks at the object's name again and updates the Stat, for a file that
-// was replaced or that changed. The error wraps fs.ErrNotExist when it is gone.
+// was replaced or that changed. The error wraps fs.ErrNotExist when it is gone,
+// which it is, too, when its folder is: another one of that name never held it.
 func (v *Volume) Restat(s *Stat) error {
 	fd, err := v.fds.acquire(s.dir)
+	if errors.Is(err, ErrReplaced) {
+		err = fmt.Errorf("its folder is another one: %w", fs.ErrNotExist)
+	}
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", show("/"+string(s.Path)), err)
 	}
