@@ -267,20 +267,21 @@ func (c *fdCache) unlink(d *dir) {
 	c.idle--
 }
 
-// open opens a directory from its nearest ancestor that is open, or from "/".
+// open opens a directory from its nearest ancestor that is open, or from "/". It never
+// gives the descriptor that the directory may have by now: the caller owns the answer.
 func (c *fdCache) open(d *dir) (int, error) {
 	var names []string // from the last element up
 	c.mu.Lock()
-	at := d
+	var at *dir
 	fd, pinned := -1, false
-	for ; at != nil; at = at.parent {
-		if fd, pinned = c.pinLocked(at); pinned {
+	for below := d; ; below = at {
+		if at = below.parent; at == nil {
+			names = appendReversed(names, below.name)
 			break
 		}
-		if at.parent != nil {
-			names = append(names, at.name)
-		} else {
-			names = appendReversed(names, at.name)
+		names = append(names, below.name)
+		if fd, pinned = c.pinLocked(at); pinned {
+			break
 		}
 	}
 	c.mu.Unlock()
